@@ -1,0 +1,58 @@
+"""What Waystation counts, by Prometheus names.
+
+| name | kind | labels | meaning |
+| --- | --- | --- | --- |
+| waystation_records_published_total | counter | | records appended by this process |
+| waystation_requests_total | counter | operation, status | REST answers |
+| waystation_request_seconds | histogram | operation | time from request to answer |
+| waystation_topics | gauge | | topics |
+| waystation_topic_records_total | counter | topic | records counted by the roll-ups |
+| waystation_topic_bytes | gauge | topic | stored bytes |
+| waystation_processes | gauge | kind | live processes |
+
+Labels are bounded: operations are declared in code, and at most 500 topics are listed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from prometheus_client import Counter, Histogram
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from brokers.database import sync_cursor
+from brokers.sql import load
+
+SQL = load("metrics")
+TOPICS_LISTED = 500
+
+records_published = Counter("waystation_records_published", "Records appended by this process")
+requests = Counter("waystation_requests", "REST answers", ["operation", "status"])
+request_seconds = Histogram(
+    "waystation_request_seconds",
+    "Time from request to answer",
+    ["operation"],
+    buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10, 30),
+)
+
+
+class StoreCollector(Collector):
+    """Reads the figures that the database holds for all processes."""
+
+    def collect(self) -> Iterator[Metric]:
+        """One family after another, for the registry."""
+        with sync_cursor() as cursor:
+            topics = cursor.execute(SQL.topics, (TOPICS_LISTED,)).fetchall()
+            processes = cursor.execute(SQL.processes).fetchall()
+            count = cursor.execute(SQL.count).fetchone()
+        yield GaugeMetricFamily("waystation_topics", "Topics", value=count[0] if count else 0)
+        records = CounterMetricFamily("waystation_topic_records", "Records stored", labels=["topic"])
+        size = GaugeMetricFamily("waystation_topic_bytes", "Stored bytes", labels=["topic"])
+        for name, stored, held in topics:
+            records.add_metric([name], stored)
+            size.add_metric([name], held)
+        live = GaugeMetricFamily("waystation_processes", "Live processes", labels=["kind"])
+        for kind, number in processes:
+            live.add_metric([kind], number)
+        yield from (records, size, live)

@@ -1,0 +1,178 @@
+"""The OpenAPI 3.1 document, generated from the operations and their msgspec types; nothing is described twice."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import msgspec
+
+from brokers import errors
+from brokers.errors import BrokerError
+from brokers.rest.operation import NDJSON_TYPE, Operation
+from brokers.rest.problems import InternalError, MethodNotAllowed, Problem, RequestTimeout, status_of
+
+TITLE = "Waystation"
+VERSION = "1"
+_REF = "#/components/schemas/{name}"
+_PATH = re.compile(r"\{(\w+)\}")
+_WITH_BODY = (
+    errors.Malformed,
+    errors.EmptyBody,
+    errors.MalformedJson,
+    errors.JsonTooDeep,
+    errors.JsonNumber,
+    errors.DuplicateKey,
+    errors.InvalidUnicode,
+    errors.TooLarge,
+    errors.UnsupportedMediaType,
+    errors.InvalidType,
+    errors.UnknownField,
+    RequestTimeout,
+)
+_AUTHENTICATED = (errors.Unauthenticated, errors.InvalidToken, errors.AccessDenied)
+_ALWAYS = (errors.Unavailable, InternalError, MethodNotAllowed)
+
+
+def document(operations: Sequence[Operation]) -> dict[str, Any]:
+    """The whole document as JSON-ready values."""
+    types: list[Any] = [Problem]
+    for operation in operations:
+        types += [kind for kind in (operation.body, *operation.answers.values()) if kind is not None]
+    _, components = msgspec.json.schema_components(list(dict.fromkeys(types)), ref_template=_REF)
+    paths: dict[str, dict[str, Any]] = defaultdict(dict)
+    for operation in operations:
+        paths[operation.path][operation.method.lower()] = _operation(operation)
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": TITLE,
+            "version": VERSION,
+            "description": "A partitioned topic log, consumer groups and access tokens over HTTP.",
+        },
+        "servers": [{"url": "/"}],
+        "tags": [{"name": tag} for tag in dict.fromkeys(operation.tag for operation in operations)],
+        "paths": dict(paths),
+        "components": {
+            "schemas": components,
+            "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
+        },
+    }
+
+
+def problems_of(operation: Operation) -> list[type[BrokerError]]:
+    """Every error that an operation may answer."""
+    found: list[type[BrokerError]] = [*operation.problems, *_ALWAYS]
+    if not operation.public:
+        found += _AUTHENTICATED
+    if operation.body is not None:
+        found += _WITH_BODY
+    found += [errors.InvalidValue]
+    if msgspec.structs.fields(operation.query):
+        found += [errors.UnknownField]
+    if {"topic", "group"} & set(_PATH.findall(operation.path)):
+        found += [errors.InvalidName]
+    return list(dict.fromkeys(found))
+
+
+def _operation(operation: Operation) -> dict[str, Any]:
+    described: dict[str, Any] = {
+        "operationId": operation.handler.__name__,
+        "summary": operation.summary,
+        "description": f"{operation.description}\n\n{access_text(operation)}".strip(),
+        "tags": [operation.tag],
+        "parameters": list(_parameters(operation)),
+        "responses": _responses(operation),
+    }
+    if operation.body is not None:
+        described["requestBody"] = {"required": True, "content": _request_content(operation)}
+    described["security"] = [] if operation.public else [{"token": []}]
+    return described
+
+
+def access_text(operation: Operation) -> str:
+    """What a caller must hold, as a sentence."""
+    needed = []
+    for access in operation.access:
+        where = f" `{{{access.parameter}}}`" if access.parameter else f" {access.why}" if access.why else ""
+        needed.append(f"`{access.operation}` on {access.resource_type}{where}")
+    return f"Needs {' and '.join(needed)}." if needed else ""
+
+
+def _parameters(operation: Operation) -> Iterable[dict[str, Any]]:
+    for name in _PATH.findall(operation.path):
+        schema: dict[str, Any] = {"type": "string"}
+        if name in ("topic", "group"):
+            schema = {"type": "string", "pattern": "^[A-Za-z0-9._-]{1,249}$"}
+        elif name == "partition":
+            schema = {"type": "integer", "minimum": 0, "maximum": 2**31 - 1}
+        elif name == "id":
+            schema = {"type": "string", "minLength": 1, "maxLength": 64}
+        yield {"name": name, "in": "path", "required": True, "schema": schema}
+    schema = msgspec.json.schema_components([operation.query], ref_template=_REF)[1].get(operation.query.__name__, {})
+    for name, described in schema.get("properties", {}).items():
+        parameter = {"name": name, "in": "query", "required": False, "schema": _without_null(described)}
+        if text := described.pop("description", None):
+            parameter["description"] = text
+        yield parameter
+    for name, text in operation.headers:
+        yield {
+            "name": name,
+            "in": "header",
+            "required": False,
+            "description": text,
+            "schema": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[\\x20-\\x7e]+$"},
+        }
+
+
+def _without_null(schema: dict[str, Any]) -> dict[str, Any]:
+    if "anyOf" not in schema:
+        return schema
+    kinds = [kind for kind in schema["anyOf"] if kind.get("type") != "null"]
+    return {**kinds[0]} if len(kinds) == 1 else {"anyOf": kinds}
+
+
+def _request_content(operation: Operation) -> dict[str, Any]:
+    assert operation.body is not None
+    content: dict[str, Any] = {}
+    for media_type in operation.media_types:
+        if media_type == NDJSON_TYPE:
+            content[media_type] = {"schema": {"type": "string", "description": "One record a line."}}
+        else:
+            content[media_type] = {"schema": {"$ref": _REF.format(name=operation.body.__name__)}}
+    return content
+
+
+def _responses(operation: Operation) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for status, kind in operation.answers.items():
+        answer: dict[str, Any] = {"description": "Done" if kind is None else (kind.__doc__ or "Done").strip()}
+        if kind is not None:
+            answer["content"] = {operation.answer_type: {"schema": {"$ref": _REF.format(name=kind.__name__)}}}
+        elif status != 204:
+            answer["content"] = {operation.answer_type: {"schema": {"type": "string"}}}
+        found[str(status)] = answer
+    by_status: dict[int, list[type[BrokerError]]] = defaultdict(list)
+    for error in problems_of(operation):
+        by_status[status_of(error)].append(error)
+    for status, problems in sorted(by_status.items()):
+        found[str(status)] = {
+            "description": "; ".join(f"`{problem.code}`: {_first_line(problem)}" for problem in problems),
+            "content": {
+                "application/problem+json": {
+                    "schema": {
+                        "allOf": [
+                            {"$ref": _REF.format(name="Problem")},
+                            {"properties": {"code": {"enum": sorted(problem.code for problem in problems)}}},
+                        ]
+                    }
+                }
+            },
+        }
+    return found
+
+
+def _first_line(error: type[BrokerError]) -> str:
+    return (error.__doc__ or "").strip().partition("\n")[0]

@@ -1,0 +1,31 @@
+-- name: append  one batch, at once: its base offset
+select brokers_log_append(%s::int, %s::int, %s::bigint, %s::bigint, %s::smallint, %b::bytea)
+
+-- name: append_many  batches of several partitions in ascending order, all or nothing: their base offsets
+select brokers_log_append_many(%s::int[], %s::int[], %s::bigint[], %s::bigint[], %s::smallint[], %b::bytea[])
+
+-- name: stage  one batch within the caller's transaction; its offset comes at commit
+select brokers_log_stage(%s::int, %s::int, %s::bigint, %s::bigint, %s::smallint, %b::bytea)
+
+-- name: fetch  whole batches from an offset on, until enough records or bytes
+select base_offset, offset_span, base_ts, codec, payload from brokers_log_fetch(%s::int, %s::bigint, %s::int, %s::bigint)
+
+-- name: bounds  the earliest offset and the one that the next record gets
+select earliest_offset, brokers_log_latest(id) from brokers_partition where id = %s::int
+
+-- name: at_timestamp  base offset of the first batch with a record at or after the instant, or null
+select brokers_log_at_timestamp(%s::int, %s::bigint)
+
+-- name: bounds_of_topic  per partition: number, earliest, latest offset, bytes counted and those not yet counted
+select p.number, p.earliest_offset, brokers_log_latest(p.id),
+  coalesce(c.counted_bytes, 0) + coalesce((select sum(octet_length(payload)) from (
+    select payload from brokers_log_batch b
+    where b.partition_id = p.id and b.base_offset >= greatest(p.earliest_offset, c.counted_offset)
+    order by b.base_offset limit 20000) tail), 0)::bigint
+from brokers_partition p left join brokers_partition_count c on c.partition_id = p.id
+where p.topic_id = %s::bigint order by p.number
+
+-- name: topic  what publishing and fetching need to know of a topic
+select t.id, t.partitioner, t.max_record_bytes, t.cleanup_policy,
+  array(select p.id from brokers_partition p where p.topic_id = t.id order by p.number)
+from brokers_topic t where t.name = %s::text

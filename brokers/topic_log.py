@@ -1,0 +1,235 @@
+"""The topic log: its only writer and its only reader.
+
+Appends encoded batches (at once, or staged within a caller's transaction) and reads records back by offset or by
+time. The statements are in `sql/topic_log.sql`, the stored functions in migration 0002. Knows nothing of keys'
+places, limits or permissions: `publish` does. Each operation has a synchronous form on Django's connection and an
+asynchronous one (`a...`) on the pool.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import django.db
+import psycopg
+
+from brokers import codec
+from brokers.codec import EncodedBatch
+from brokers.database import acquire, sqlstate, sync_cursor
+from brokers.errors import OffsetOutOfRange
+from brokers.record import Record
+from brokers.settings import DEFAULT_FETCH_BYTES
+from brokers.sql import load
+from brokers.topics import TopicInfo, alookup, gone, lookup
+
+SQL = load("topic_log")
+
+_NO_DATA_FOUND = "P0002"
+Row = tuple[int, int, int, int, bytes]
+
+
+class Bounds(NamedTuple):
+    """A partition's earliest offset, and `latest`: the offset that its next record gets."""
+
+    earliest: int
+    latest: int
+
+
+class PartitionBounds(NamedTuple):
+    """One partition of a topic with its bounds and the bytes of its stored batches."""
+
+    partition: int
+    earliest_offset: int
+    latest_offset: int
+    bytes: int
+
+
+class Read(NamedTuple):
+    """Records in order of offset, and the offset at which to go on."""
+
+    records: list[Record]
+    next_offset: int
+
+
+class Fetched(NamedTuple):
+    """As `Read`, with the partition's bounds."""
+
+    records: list[Record]
+    next_offset: int
+    earliest_offset: int
+    latest_offset: int
+
+
+# -- append -----------------------------------------------------------------------------------------------------
+
+
+def append(info: TopicInfo, batches: Sequence[tuple[int, EncodedBatch]]) -> list[int]:
+    """Appends batches in ascending order of their partitions, all or nothing, and says their base offsets.
+
+    They are durable when it returns, unless the connection is inside a transaction: then they hold their partitions'
+    locks until its end, which is why `publish` stages there instead. Raises `TopicNotFound` and `Unavailable`.
+    """
+    try:
+        with sync_cursor() as cursor:
+            row = cursor.execute(*_append_call(info, batches)).fetchone()
+    except django.db.DatabaseError as error:
+        if sqlstate(error) == _NO_DATA_FOUND:
+            raise gone(error, info) from error
+        raise
+    assert row is not None
+    return [row[0]] if len(batches) == 1 else list(row[0])
+
+
+async def aappend(info: TopicInfo, batches: Sequence[tuple[int, EncodedBatch]]) -> list[int]:
+    """`append` on a connection of the pool; durable when it returns."""
+    async with acquire() as conn:
+        return await aappend_on(conn, info, batches)
+
+
+async def aappend_on(
+    conn: psycopg.AsyncConnection[tuple[Any, ...]],
+    info: TopicInfo,
+    batches: Sequence[tuple[int, EncodedBatch]],
+) -> list[int]:
+    """`append` on the given connection, as part of its transaction if it has one."""
+    try:
+        row = await (await conn.execute(*_append_call(info, batches))).fetchone()
+    except psycopg.errors.NoDataFound as error:
+        raise gone(error, info) from error
+    assert row is not None
+    return [row[0]] if len(batches) == 1 else list(row[0])
+
+
+def stage(info: TopicInfo, batches: Sequence[tuple[int, EncodedBatch]]) -> None:
+    """Makes batches part of the caller's transaction: they get their offsets at its commit, and none if it rolls back.
+
+    Requires a transaction at READ COMMITTED. A topic deleted meanwhile lets the commit fail.
+    """
+    with sync_cursor() as cursor:
+        for number, batch in batches:
+            cursor.execute(SQL.stage, (info.partition_id(number), *batch))
+
+
+def _append_call(info: TopicInfo, batches: Sequence[tuple[int, EncodedBatch]]) -> tuple[Any, tuple[Any, ...]]:
+    if len(batches) == 1:
+        number, batch = batches[0]
+        return SQL.append, (info.partition_id(number), *batch)
+    rows = ((info.partition_id(number), *batch) for number, batch in batches)
+    return SQL.append_many, tuple(list(column) for column in zip(*rows, strict=True))
+
+
+# -- fetch ------------------------------------------------------------------------------------------------------
+
+
+def read(info: TopicInfo, partition: int, offset: int, limit: int = 100, max_bytes: int = DEFAULT_FETCH_BYTES) -> Read:
+    """Up to `limit` records of one partition from `offset` on, none when there are none yet.
+
+    `max_bytes` limits the stored bytes read, but at least one batch is. Raises `OffsetOutOfRange` below the earliest
+    offset, `PartitionNotFound`, `TopicNotFound`, `Unavailable`.
+    """
+    with sync_cursor() as cursor:
+        rows = cursor.execute(
+            SQL.fetch, (info.partition_id(partition), offset, limit, max_bytes), binary=True
+        ).fetchall()
+        if not rows or rows[0][0] > offset:
+            _check_range(
+                info,
+                partition,
+                offset,
+                cursor.execute(SQL.bounds, (info.partition_id(partition),)).fetchone(),
+            )
+    return _decode(info.name, partition, offset, limit, rows)
+
+
+def fetch(topic: str, partition: int, offset: int, limit: int = 100, max_bytes: int = DEFAULT_FETCH_BYTES) -> Fetched:
+    """`read` by the topic's name, with the partition's bounds."""
+    info = lookup(topic)
+    result = read(info, partition, offset, limit, max_bytes)
+    return Fetched(*result, *bounds(info, partition))
+
+
+async def afetch(
+    topic: str, partition: int, offset: int, limit: int = 100, max_bytes: int = DEFAULT_FETCH_BYTES
+) -> Fetched:
+    """`fetch` on the pool."""
+    info = await alookup(topic)
+    number = info.partition_id(partition)
+    async with acquire() as conn:
+        rows = await (await conn.execute(SQL.fetch, (number, offset, limit, max_bytes), binary=True)).fetchall()
+        found = _check_range(info, partition, offset, await (await conn.execute(SQL.bounds, (number,))).fetchone())
+    return Fetched(*_decode(info.name, partition, offset, limit, rows), *found)
+
+
+def _check_range(info: TopicInfo, partition: int, offset: int, row: tuple[Any, ...] | None) -> Bounds:
+    if row is None:
+        raise gone(LookupError(partition), info)
+    if offset < row[0]:
+        raise OffsetOutOfRange(info.name, partition, offset, row[0], row[1])
+    return Bounds(*row)
+
+
+def _decode(topic: str, partition: int, offset: int, limit: int, rows: list[Any]) -> Read:
+    records: list[Record] = []
+    end = offset
+    for base, span, base_ts, kind, payload in rows:
+        batch = codec.decode(topic, partition, base, base_ts, kind, payload)
+        if base < offset:
+            batch = batch[offset - base :] if kind == codec.DENSE else [r for r in batch if r.offset >= offset]
+        records = batch if not records else records + batch
+        end = base + span
+    if len(records) > limit:
+        del records[limit:]
+        end = records[-1].offset + 1
+    return Read(records, end)
+
+
+# -- bounds -----------------------------------------------------------------------------------------------------
+
+
+def bounds(info: TopicInfo, partition: int) -> Bounds:
+    """A partition's earliest and latest offset now."""
+    with sync_cursor() as cursor:
+        row = cursor.execute(SQL.bounds, (info.partition_id(partition),)).fetchone()
+    return _check_range(info, partition, 2**63 - 1, row)
+
+
+async def abounds(info: TopicInfo, partition: int) -> Bounds:
+    """`bounds` on the pool."""
+    async with acquire() as conn:
+        row = await (await conn.execute(SQL.bounds, (info.partition_id(partition),))).fetchone()
+    return _check_range(info, partition, 2**63 - 1, row)
+
+
+def bounds_of_topic(topic_id: int) -> list[PartitionBounds]:
+    """All partitions of a topic in order, with the bytes they hold (the newest may be missing for some seconds)."""
+    with sync_cursor() as cursor:
+        return [PartitionBounds(*row) for row in cursor.execute(SQL.bounds_of_topic, (topic_id,)).fetchall()]
+
+
+def offset_at(info: TopicInfo, partition: int, timestamp: int) -> int:
+    """The offset of the first record at or after `timestamp` (Unix ms); the latest offset when there is none."""
+    with sync_cursor() as cursor:
+        row = cursor.execute(SQL.at_timestamp, (info.partition_id(partition), timestamp)).fetchone()
+    if row is None or row[0] is None:
+        return bounds(info, partition).latest
+    return _first_at(read(info, partition, row[0], limit=1_000_000, max_bytes=1).records, timestamp)
+
+
+async def aoffset_at(info: TopicInfo, partition: int, timestamp: int) -> int:
+    """`offset_at` on the pool."""
+    async with acquire() as conn:
+        row = await (await conn.execute(SQL.at_timestamp, (info.partition_id(partition), timestamp))).fetchone()
+    if row is None or row[0] is None:
+        return (await abounds(info, partition)).latest
+    found = await afetch(info.name, partition, row[0], limit=1_000_000, max_bytes=1)
+    return _first_at(found.records, timestamp)
+
+
+def offset_for_timestamp(topic: str, partition: int, timestamp: int) -> int:
+    """`offset_at` by the topic's name."""
+    return offset_at(lookup(topic), partition, timestamp)
+
+
+def _first_at(records: list[Record], timestamp: int) -> int:
+    return next(record.offset for record in records if record.timestamp >= timestamp)

@@ -1,0 +1,1 @@
+"""Applications that show Waystation at work on real data."""

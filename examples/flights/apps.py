@@ -1,0 +1,7 @@
+"""The Django app of the flights example."""
+
+from django.apps import AppConfig
+
+
+class FlightsConfig(AppConfig):
+    name = "examples.flights"

@@ -1,0 +1,44 @@
+"""Joins the planes: REST and health go straight to their ASGI applications, everything else to Django.
+
+`uvicorn messaging_site.asgi:application` and `daphne messaging_site.asgi:application` both serve it; daphne knows no
+lifespan, so what needs starting is started by the first request there.
+"""
+
+from __future__ import annotations
+
+import os
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "messaging_site.settings")
+
+from django.core.asgi import get_asgi_application
+
+django_application = get_asgi_application()
+
+from channels.routing import ProtocolTypeRouter
+from starlette.types import Receive, Scope, Send
+
+from brokers import declarations
+from brokers.rest.app import RestApplication
+from messaging_site.health import HealthApplication
+from messaging_site.lifespan import Lifespan
+
+declarations.discover()
+
+rest = RestApplication()
+lifespan = Lifespan(rest)
+health = HealthApplication(lifespan)
+
+
+async def http(scope: Scope, receive: Receive, send: Send) -> None:
+    """Dispatches by path; the first request starts what a lifespan has not."""
+    path: str = scope["path"]
+    lifespan.ensure_started()
+    if path.startswith("/api/") or path == "/api":
+        await rest(scope, receive, send)
+    elif path in HealthApplication.PATHS:
+        await health(scope, receive, send)
+    else:
+        await django_application(dict(scope), receive, send)  # type: ignore[arg-type]
+
+
+application = ProtocolTypeRouter({"http": http, "lifespan": lifespan})

@@ -1,0 +1,95 @@
+"""The admin site at /admin/: its routes, its login and, as its index, the Overview.
+
+Every route of ours is wrapped in `admin_view` (signed-in staff, CSRF, no caching) here and declares its
+operation by `permissions.requires` at the view.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from django.contrib.admin import AdminSite
+from django.http import HttpRequest, HttpResponse
+from django.http.response import HttpResponseBase
+from django.urls import URLPattern, URLResolver, path, register_converter
+from django.urls.converters import StringConverter
+
+from messaging_site.console import overview, preferences, publishing, records, signing_in, topics
+
+AnyView = TypeVar("AnyView", bound=Callable[..., HttpResponseBase])
+
+
+class TopicName(StringConverter):
+    """A topic's name in a URL; other text is no such page."""
+
+    regex = r"[A-Za-z0-9._-]{1,249}"
+
+
+class Decimal(StringConverter):
+    """A partition or an offset: digits only, at most 19 of them."""
+
+    regex = r"0|[1-9][0-9]{0,18}"
+
+    def to_python(self, value: str) -> int:  # type: ignore[override]
+        """The number; ValueError (no such page) beyond 64 bits."""
+        number = int(value)
+        if number >= 2**63:
+            raise ValueError(value)
+        return number
+
+
+register_converter(TopicName, "topic")
+register_converter(Decimal, "decimal")
+
+
+class ConsoleSite(AdminSite):
+    """Django's admin site with the operator's screens in front."""
+
+    site_header = "Waystation"
+    site_title = "Waystation"
+    index_title = "Overview"
+    site_url = None
+    enable_nav_sidebar = False
+    login_form = signing_in.LoginForm
+    login_template = "console/login.html"
+    logout_template = "console/logged_out.html"
+
+    def index(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:  # type: ignore[override]
+        """The Overview."""
+        return overview.overview(request)
+
+    def admin_view(self, view: AnyView, cacheable: bool = False) -> AnyView:
+        """As Django's, and no page is ever kept by a cache."""
+        return super().admin_view(view)
+
+    def login(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
+        """Django's login; notes when the password was given."""
+        response = super().login(request, extra_context)
+        if request.method == "POST" and response.status_code == 302 and request.user.is_authenticated:
+            signing_in.remember_password_given(request)
+        return response
+
+    def get_urls(self) -> list[URLResolver | URLPattern]:
+        """Our routes first, then Django's."""
+
+        def route(pattern: str, view: Callable[..., HttpResponse], name: str) -> URLPattern:
+            return path(pattern, self.admin_view(view), name=name)
+
+        ours: list[URLResolver | URLPattern] = [
+            route("preferences/", preferences.choose, "preferences"),
+            route("topics/", topics.listing, "topics"),
+            route("new-topic/", topics.create, "topic-create"),
+            route("topics/<topic:topic>/", records.listing, "topic"),
+            route("topics/<topic:topic>/records/<decimal:partition>/<decimal:offset>/", records.detail, "record"),
+            route(
+                "topics/<topic:topic>/records/<decimal:partition>/<decimal:offset>/value",
+                records.download,
+                "record-value",
+            ),
+            route("topics/<topic:topic>/partitions/", topics.partitions, "topic-partitions"),
+            route("topics/<topic:topic>/settings/", topics.settings, "topic-settings"),
+            route("topics/<topic:topic>/delete/", topics.delete, "topic-delete"),
+            route("topics/<topic:topic>/publish/", publishing.publish, "topic-publish"),
+        ]
+        return ours + super().get_urls()

@@ -1,0 +1,67 @@
+"""Logging and metrics of a process.
+
+Logs go to standard error, one line each: JSON where nobody watches, readable on a terminal. Metrics are those of
+`brokers.metrics`, gathered over all web processes when `PROMETHEUS_MULTIPROC_DIR` is set (`up` does).
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from typing import Any
+
+import structlog
+from prometheus_client import REGISTRY, CollectorRegistry, generate_latest, multiprocess
+
+from brokers.metrics import StoreCollector
+
+_SHARED: list[Any] = [
+    structlog.contextvars.merge_contextvars,
+    structlog.stdlib.add_log_level,
+    structlog.stdlib.add_logger_name,
+    structlog.stdlib.ExtraAdder(),
+    structlog.processors.TimeStamper(fmt="iso", utc=True),
+]
+
+
+def configure_logging(config: dict[str, Any]) -> None:
+    """Django's LOGGING_CONFIG: one handler on standard error; control characters in text are escaped."""
+    renderer: Any = (
+        structlog.dev.ConsoleRenderer() if sys.stderr.isatty() else structlog.processors.JSONRenderer(ensure_ascii=True)
+    )
+    handler = logging.StreamHandler()
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=_SHARED,
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                structlog.processors.format_exc_info if not sys.stderr.isatty() else _unchanged,
+                renderer,
+            ],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(os.environ.get("LOG_LEVEL", "INFO"))
+    logging.getLogger("django.request").setLevel(logging.ERROR)
+    logging.getLogger("uvicorn.access").setLevel(logging.WARNING)
+    for name in ("uvicorn", "uvicorn.error"):
+        logging.getLogger(name).handlers.clear()
+        logging.getLogger(name).propagate = True
+
+
+def _unchanged(logger: Any, name: str, event: Any) -> Any:
+    return event
+
+
+def exposition() -> bytes:
+    """The Prometheus text of this installation."""
+    if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
+        registry = CollectorRegistry()
+        multiprocess.MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+    else:
+        registry = REGISTRY
+    store = CollectorRegistry()
+    store.register(StoreCollector())
+    return generate_latest(registry) + generate_latest(store)
