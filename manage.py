@@ -9,7 +9,15 @@ def main() -> None:
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "messaging_site.settings")
     from django.core.management import execute_from_command_line
 
-    execute_from_command_line(sys.argv)
+    from messaging_site.environment import EXIT_CODE, Refusal
+
+    try:
+        execute_from_command_line(sys.argv)
+    except Refusal as refusal:
+        print(f"waystation: {refusal}", file=sys.stderr)
+        sys.exit(EXIT_CODE)
+    except KeyboardInterrupt:
+        sys.exit(130)
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ import time
 import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any, Final
 
 from brokers.database import acquire, sync_cursor
@@ -44,6 +45,20 @@ class GrantRule:
             return False
         return name.startswith(self.name) if self.match == "prefix" else name == self.name
 
+    def allows(self, operation: str) -> bool:
+        """Whether it allows this on what it covers. Reading, writing and changing imply describing."""
+        if self.effect == "deny":
+            return False
+        return self.operation == operation or (operation == "describe" and self.operation in _IMPLIES_DESCRIBE)
+
+    def denies(self, operation: str) -> bool:
+        """Whether it denies this on what it covers. Denying one operation says nothing about another."""
+        return self.effect == "deny" and self.operation == operation
+
+    def operations(self) -> tuple[str, ...]:
+        """What an allowance lets its holder do."""
+        return (self.operation, "describe") if self.operation in _IMPLIES_DESCRIBE else (self.operation,)
+
 
 @dataclass(frozen=True, slots=True)
 class Principal:
@@ -54,6 +69,8 @@ class Principal:
     rules: tuple[GrantRule, ...] = ()
     token_id: str | None = None
     user_id: int | None = None
+    expires_at: datetime | None = None
+    """When the token ends that it came with, if it does."""
 
     def actor_name(self) -> str:
         """How the audit record names it."""
@@ -61,18 +78,15 @@ class Principal:
 
 
 def allowed(principal: Principal, operation: str, resource_type: str, name: str) -> bool:
-    """Whether a grant allows this and none denies it. Reading, writing and changing imply describing."""
+    """Whether a grant allows this and none denies it."""
     if principal.superuser:
         return True
     granted = False
     for rule in principal.rules:
-        if not rule.covers(resource_type, name):
-            continue
-        if rule.effect == "deny":
-            if rule.operation == operation:
+        if rule.covers(resource_type, name):
+            if rule.denies(operation):
                 return False
-        elif rule.operation == operation or (operation == "describe" and rule.operation in _IMPLIES_DESCRIBE):
-            granted = True
+            granted = granted or rule.allows(operation)
     return granted
 
 
@@ -89,7 +103,14 @@ def authorize(principal: Principal, operation: str, resource_type: str, name: st
 _OURS = re.compile(r"wst_([a-z0-9]{8})_([A-Za-z0-9]{43})_([0-9a-f]{6})", re.ASCII)
 _SHAPE = re.compile(r"[A-Za-z0-9._-]{20,200}", re.ASCII)
 _CACHE_SIZE: Final = 10_000
-_cache: dict[bytes, tuple[float, Principal]] = {}
+_NAME_LENGTH: Final = 180
+_Entry = tuple[float, Principal]
+_by_digest: dict[bytes, _Entry] = {}
+_by_header: dict[bytes, _Entry] = {}
+"""By whole values of the Authorization header, so that a caller heard of just now costs one look."""
+_LONGEST_HEADER: Final = 256
+_changes = 0
+"""Counts what was forgotten: an answer read before that is not remembered after it."""
 
 
 def checksum(body: str) -> str:
@@ -104,9 +125,12 @@ def digest(token: str) -> bytes:
 
 def forget(token_id: str | None = None) -> None:
     """Drops what this process remembers of one token, or of all."""
-    for found, (_, principal) in list(_cache.items()):
-        if token_id is None or principal.token_id == token_id:
-            _cache.pop(found, None)
+    global _changes
+    _changes += 1
+    for cache in (_by_digest, _by_header):
+        for key, (_, principal) in list(cache.items()):
+            if token_id is None or principal.token_id == token_id:
+                cache.pop(key, None)
 
 
 def bearer(header: str | None) -> str:
@@ -133,20 +157,32 @@ def _refused() -> InvalidToken:
     return InvalidToken("the token is not valid: it may be mistyped, expired or revoked")
 
 
-def _remembered(found: bytes) -> Principal | None:
-    entry = _cache.get(found)
-    return entry[1] if entry is not None and entry[0] > time.monotonic() else None
+def _remembered(cache: dict[bytes, _Entry], key: bytes) -> _Entry | None:
+    entry = cache.get(key)
+    return entry if entry is not None and entry[0] > time.monotonic() else None
 
 
-def _remember(found: bytes, row: tuple[Any, ...] | None) -> Principal:
+def _remember(found: bytes, row: tuple[Any, ...] | None, changes: int) -> _Entry:
     if row is None:
         raise _refused()
-    token_id, name, user_id, superuser, rules = row
-    principal = Principal(name, superuser, tuple(GrantRule(*rule) for rule in rules), token_id, user_id)
-    if len(_cache) >= _CACHE_SIZE:
-        _cache.clear()
-    _cache[found] = (time.monotonic() + CACHE_SECONDS, principal)
-    return principal
+    token_id, name, user_id, superuser, expires_at, rules = row
+    if len(name) > _NAME_LENGTH:
+        name = f"{name[: _NAME_LENGTH - 9]}-{token_id[:8]}"
+    principal = Principal(name, superuser, tuple(GrantRule(*rule) for rule in rules), token_id, user_id, expires_at)
+    seconds = CACHE_SECONDS
+    if expires_at is not None:
+        seconds = min(seconds, (expires_at - datetime.now(UTC)).total_seconds())
+    entry = (time.monotonic() + seconds, principal)
+    _keep(_by_digest, found, entry, changes)
+    return entry
+
+
+def _keep(cache: dict[bytes, _Entry], key: bytes, entry: _Entry, changes: int) -> None:
+    if changes != _changes:
+        return
+    if len(cache) >= _CACHE_SIZE:
+        cache.clear()
+    cache[key] = entry
 
 
 def authenticate(token: str) -> Principal:
@@ -155,21 +191,42 @@ def authenticate(token: str) -> Principal:
     An answer is remembered for `CACHE_SECONDS`, so that a revocation in another process takes at most that long.
     """
     found = _well_formed(token)
-    principal = _remembered(found)
-    if principal is None:
+    entry = _remembered(_by_digest, found)
+    if entry is None:
+        changes = _changes
         with sync_cursor() as cursor:
-            principal = _remember(found, cursor.execute(SQL.principal, (found,)).fetchone())
-    return principal
+            entry = _remember(found, cursor.execute(SQL.principal, (found,)).fetchone(), changes)
+    return entry[1]
 
 
 async def aauthenticate(token: str) -> Principal:
     """`authenticate` for asynchronous code, on the pool."""
+    return (await _aentry(token))[1]
+
+
+async def _aentry(token: str) -> _Entry:
     found = _well_formed(token)
-    principal = _remembered(found)
-    if principal is None:
+    entry = _remembered(_by_digest, found)
+    if entry is None:
+        changes = _changes
         async with acquire() as conn:
-            principal = _remember(found, await (await conn.execute(SQL.principal, (found,))).fetchone())
-    return principal
+            entry = _remember(found, await (await conn.execute(SQL.principal, (found,))).fetchone(), changes)
+    return entry
+
+
+def heard_of(header: bytes) -> Principal | None:
+    """Who sent this value of the Authorization header just now, if anybody did."""
+    entry = _by_header.get(header)
+    return entry[1] if entry is not None and entry[0] > time.monotonic() else None
+
+
+async def aauthenticate_header(header: bytes | None) -> Principal:
+    """Whose token an Authorization header holds; raises `Unauthenticated` and `InvalidToken`."""
+    changes = _changes
+    entry = await _aentry(bearer(header.decode("latin-1") if header else None))
+    if header is not None and len(header) <= _LONGEST_HEADER:
+        _keep(_by_header, header, entry, changes)
+    return entry[1]
 
 
 def principal_of_user(user: Any) -> Principal:

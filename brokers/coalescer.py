@@ -79,6 +79,8 @@ class Coalescer:
         finally:
             lane.running = None
             self._lanes.pop(lane.info.id, None)
+            for entry in lane.waiting:
+                _refuse(entry, Unavailable("the server is shutting down"))
 
 
 def _take(lane: _Lane) -> list[_Waiting]:
@@ -105,18 +107,16 @@ async def _append(info: TopicInfo, taken: list[_Waiting]) -> None:
             end = start + len(entry.outgoing.rows)
             _answer(entry, positions[start:end])
             start = end
-    except BrokerError as error:
-        if len(taken) == 1 or error.retryable:
+    except BaseException as error:
+        stops = not isinstance(error, Exception)
+        if len(taken) == 1 or stops or (isinstance(error, BrokerError) and error.retryable):
             for entry in taken:
-                _refuse(entry, error)
+                _refuse(entry, Unavailable("the server is shutting down") if stops else error)
+            if stops:
+                raise
             return
         for entry in taken:
             await _append(info, [entry])
-    except BaseException as error:
-        for entry in taken:
-            _refuse(entry, error if isinstance(error, Exception) else Unavailable("the server is shutting down"))
-        if not isinstance(error, Exception):
-            raise
 
 
 def _answer(entry: _Waiting, positions: list[Pair]) -> None:
@@ -124,6 +124,6 @@ def _answer(entry: _Waiting, positions: list[Pair]) -> None:
         entry.done.set_result(positions)
 
 
-def _refuse(entry: _Waiting, error: Exception) -> None:
+def _refuse(entry: _Waiting, error: BaseException) -> None:
     if not entry.done.done():
         entry.done.set_exception(error)

@@ -29,6 +29,9 @@ POOL_WAIT_SECONDS = 2.0
 Pool = AsyncConnectionPool[psycopg.AsyncConnection[tuple[Any, ...]]]
 _pools: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Pool] = weakref.WeakKeyDictionary()
 
+_checks: dict[Pool, asyncio.Task[None]] = {}
+"""Pools whose idle connections are being looked at."""
+
 _CONNECTION_LOST = (psycopg.OperationalError, psycopg.InterfaceError, PoolTimeout)
 
 
@@ -63,13 +66,24 @@ def sync_cursor() -> Iterator[psycopg.Cursor[tuple[Any, ...]]]:
     """A server-side-binding cursor on Django's connection, part of the caller's transaction if there is one.
 
     Django's own cursors bind on the client and would send a payload as hexadecimal text, twice its size. Raises
-    `Unavailable` when the connection fails; other database errors come as Django's.
+    `Unavailable` when the connection fails, and the next call makes a new one; other database errors come as Django's.
     """
-    with store_errors():
-        connection.ensure_connection()
-        raw: psycopg.Connection[tuple[Any, ...]] = connection.connection
-        with connection.wrap_database_errors, psycopg.Cursor(raw) as cursor:
-            yield cursor
+    try:
+        with store_errors():
+            connection.ensure_connection()
+            raw: psycopg.Connection[tuple[Any, ...]] = connection.connection
+            with connection.wrap_database_errors, psycopg.Cursor(raw) as cursor:
+                yield cursor
+    except Unavailable:
+        _drop_lost_connection()
+        raise
+
+
+def _drop_lost_connection() -> None:
+    """Lets Django connect anew, as it does by itself only between HTTP requests."""
+    raw = connection.connection
+    if raw is not None and raw.closed and not connection.in_atomic_block:
+        connection.close()
 
 
 def sqlstate(error: BaseException) -> str | None:
@@ -118,7 +132,18 @@ async def acquire() -> AsyncIterator[psycopg.AsyncConnection[tuple[Any, ...]]]:
         if mine.closed:
             await mine.open()
         async with mine.connection() as conn:
-            yield conn
+            try:
+                yield conn
+            finally:
+                if conn.closed:
+                    _weed_out(mine)
+
+
+def _weed_out(mine: Pool) -> None:
+    """Looks at the idle connections after one was lost: a restart breaks all, and each would fail a request."""
+    if mine not in _checks and not mine.closed:
+        _checks[mine] = asyncio.create_task(mine.check(), name="waystation-pool-check")
+        _checks[mine].add_done_callback(lambda _: _checks.pop(mine, None))
 
 
 async def close() -> None:

@@ -190,17 +190,16 @@ def _unlock(key: tuple[int, int]) -> None:
         cursor.execute(SQL.unlock, key)
 
 
-def _opened(path: Path) -> BinaryIO:
+def _opened(path: Path) -> io.BufferedReader:
     try:
         # Not to wait for somebody to write into a named pipe.
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
-        file = open(descriptor, "rb", buffering=1024 * 1024)  # noqa: PTH123, SIM115 - the caller closes it
-        if stat.S_ISREG(os.fstat(descriptor).st_mode):
-            return file
-        file.close()
     except OSError as error:
-        raise UnusableFile(f"cannot read {shown(str(path))}: {error.strerror}") from error
-    raise UnusableFile(f"{shown(str(path))} is no regular file: an import that can go on needs one")
+        raise UnusableFile(f"cannot read {shown(path.name)}: {error.strerror}") from error
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise UnusableFile(f"{shown(path.name)} is no regular file, and only such an import could go on later")
+    return io.BufferedReader(io.FileIO(descriptor), 1024 * 1024)
 
 
 def _inflated(file: BinaryIO, path: Path) -> BinaryIO:

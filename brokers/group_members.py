@@ -15,8 +15,8 @@ from typing import Final, NamedTuple
 from django.db import transaction
 
 from brokers import assignor, wakeup
-from brokers.database import sync_cursor
-from brokers.errors import Conflict, InvalidValue, TopicNotFound, UnknownMember, shown
+from brokers.database import sqlstate, sync_cursor
+from brokers.errors import Conflict, InvalidValue, TopicNotFound, Unavailable, UnknownMember, shown
 from brokers.names import validate
 from brokers.sql import load
 from brokers.steps import Steps, aatomically, atomically
@@ -38,6 +38,8 @@ TOMBSTONE_MS: Final = 86_400_000
 """How long an ended member is remembered: its commits are then refused as stale rather than unknown."""
 _GROUPS_AT_ONCE = 100
 _ROWS_AT_ONCE = 1000
+_LOCK_WAIT_MS = 500
+_LOCK_NOT_AVAILABLE = "55P03"
 _NOBODY = 0
 _MEMBER_ID = re.compile(r"m-[0-9a-f]{32}")
 
@@ -137,12 +139,20 @@ def settle_overdue(group: str) -> None:
 
 
 def expire_sessions() -> int:
-    """Ends the sessions that are over, in up to a hundred groups, each in a transaction: how many sessions."""
+    """Ends the sessions that are over, in up to a hundred groups, each in a transaction: how many sessions.
+
+    A group that a long transaction holds is passed over: its turn comes with the next call.
+    """
     with sync_cursor() as cursor:
         groups = [row[0] for row in cursor.execute(SQL.overdue, (_GROUPS_AT_ONCE,)).fetchall()]
     ended = 0
     for group_id in groups:
-        settled = atomically(settle(group_id))
+        try:
+            settled = atomically(_settle_soon(group_id))
+        except Unavailable as error:
+            if error.__cause__ is not None and sqlstate(error.__cause__) == _LOCK_NOT_AVAILABLE:
+                continue
+            raise
         announce(settled)
         ended += settled.ended
     return ended
@@ -185,6 +195,11 @@ def settle(group_id: int) -> Steps[Settled]:
     if not ended and not (yield SQL.undivided, (group_id,))[0][0]:
         return Settled(generation, 0, [])
     return (yield from _divide(group_id))._replace(ended=ended)
+
+
+def _settle_soon(group_id: int) -> Steps[Settled]:
+    yield SQL.limit_lock_wait, (f"{_LOCK_WAIT_MS}ms",)
+    return (yield from settle(group_id))
 
 
 def _join(group: str, subscription: Subscription) -> Steps[tuple[Joined, Settled]]:

@@ -11,7 +11,7 @@ import hashlib
 import re
 from collections.abc import Callable, Iterable
 
-from brokers import topic_log, wakeup
+from brokers import metrics, topic_log, wakeup
 from brokers.database import acquire, sync_cursor
 from brokers.errors import IdempotencyInProgress, IdempotencyKeyReused, InvalidIdempotencyKey
 from brokers.outgoing import Outgoing, plan
@@ -60,6 +60,7 @@ async def publish_once(
         bases = await topic_log.aappend_on(conn, info, made.batches)
         answer = render(made.positions(bases).pairs())
         await conn.execute(SQL.remember, (principal, info.id, key, digest, answer))
+    metrics.records_published.inc(made.count)
     wakeup.announce_partitions(made.partition_ids())
     return answer, False
 

@@ -179,7 +179,7 @@ def _batches(rows: list[Row], now: int, stamped: bool) -> Iterable[tuple[Encoded
 def _chunks(rows: list[Row]) -> Iterator[list[Row]]:
     start = total = 0
     for index, row in enumerate(rows):
-        size = len(row[2] or b"")
+        size = size_of(row)
         if index > start and (index - start == MAX_RECORDS_PER_REQUEST or total + size > _BATCH_BYTES):
             yield rows[start:index]
             start, total = index, 0

@@ -73,11 +73,10 @@ def publish_outgoing(info: TopicInfo, outgoing: Outgoing) -> Positions:
     made = plan(info, outgoing)
     if in_transaction():
         topic_log.stage(info, made.batches)
-        transaction.on_commit(partial(wakeup.announce_partitions, made.partition_ids()), robust=True)
+        transaction.on_commit(partial(_published, made.count, made.partition_ids()), robust=True)
         return made.positions(None)
     bases = topic_log.append(info, made.batches)
-    metrics.records_published.inc(made.count)
-    wakeup.announce_partitions(made.partition_ids())
+    _published(made.count, made.partition_ids())
     return made.positions(bases)
 
 
@@ -85,6 +84,10 @@ async def apublish_outgoing(info: TopicInfo, outgoing: Outgoing) -> Positions:
     """Appends checked records at once; the coalescer and asynchronous callers come through here."""
     made = plan(info, outgoing)
     bases = await topic_log.aappend(info, made.batches)
-    metrics.records_published.inc(made.count)
-    wakeup.announce_partitions(made.partition_ids())
+    _published(made.count, made.partition_ids())
     return made.positions(bases)
+
+
+def _published(count: int, partition_ids: Iterable[int]) -> None:
+    metrics.records_published.inc(count)
+    wakeup.announce_partitions(partition_ids)

@@ -123,7 +123,7 @@ def _csv_records(lines: Iterator[tuple[int, bytes]], rules: Rules, skip: int) ->
         for row in reader:
             if row:
                 if len(row) != width:
-                    raise BadLine(line, f"has {len(row)} columns where the first line names {width}")
+                    raise BadLine(line, f"does not have the {width} columns of the first line, but {len(row)}")
                 if skip:
                     skip -= 1
                 else:

@@ -13,14 +13,25 @@ import msgspec
 
 from brokers import strict_json
 from brokers.codec import Row
-from brokers.errors import InvalidType, InvalidValue, UnencodableValue, UnknownField, shown
+from brokers.errors import InvalidType, InvalidValue, JsonTooDeep, UnencodableValue, UnknownField, shown
 from brokers.outgoing import Outgoing
 from brokers.record import JSON, RAW, NewRecord
 from brokers.settings import MAX_HEADER_BYTES, MAX_HEADERS, MAX_KEY_BYTES, MAX_TIMESTAMP_MS
 
-_encode_json = msgspec.json.Encoder().encode
+
+def _plain(value: Any) -> Any:
+    """What msgspec does not know by itself: text of a class of its own, as Django's SafeString, and other mappings."""
+    if isinstance(value, str):
+        return str.__str__(value)
+    if isinstance(value, Mapping):
+        return dict(value)
+    raise TypeError(f"{type(value).__qualname__} has none")
+
+
+_encode_json = msgspec.json.Encoder(enc_hook=_plain).encode
 _FIELDS = frozenset({"value", "key", "headers", "partition", "timestamp"})
 _PLAIN = frozenset({"value", "key"})
+_ENCODINGS = (RAW, JSON)
 _NOTHING_MORE = (None, None, None)
 """Headers, partition and timestamp of a `NewRecord` that has none."""
 NO_HEADERS: Mapping[str, str] = {}
@@ -36,6 +47,8 @@ def outgoing(records: Iterable[Mapping[str, Any] | NewRecord]) -> Outgoing:
             if type(record) is NewRecord and record[3:] == _NOTHING_MORE and type(record[0]) is bytes:
                 if len(record[0]) > MAX_KEY_BYTES:
                     key_bytes(record[0])
+                if type(record[1]) is not bytes or record[2] not in _ENCODINGS:
+                    _check_encoded(record)
                 add((0, record[0], record[1], record[2], NO_HEADERS))
                 continue
             if type(record) is dict and record.keys() <= _PLAIN:
@@ -82,6 +95,7 @@ def _with_others(rows: list[Row], others: dict[int, tuple[int | None, int | None
 def _row(record: Mapping[str, Any] | NewRecord) -> tuple[Row, int | None]:
     if isinstance(record, NewRecord):
         headers = checked_headers(record.headers)
+        _check_encoded(record)
         row = (
             checked_timestamp(record.timestamp),
             key_bytes(record.key),
@@ -98,6 +112,14 @@ def _row(record: Mapping[str, Any] | NewRecord) -> tuple[Row, int | None]:
     return one_row(record["value"], record.get("key"), record.get("headers"), record.get("timestamp")), (
         _checked_partition(record.get("partition"))
     )
+
+
+def _check_encoded(record: NewRecord) -> None:
+    """What nobody could read back must not be stored."""
+    if record.value is not None and type(record.value) is not bytes:
+        raise InvalidType(f"the value of a NewRecord is bytes, not {shown(record.value)}", pointer="/value")
+    if type(record.encoding) is not int or record.encoding not in _ENCODINGS:
+        raise InvalidValue(f"an encoding is RAW or JSON, not {shown(record.encoding)}", pointer="/encoding")
 
 
 def _located(error: Exception, index: int) -> InvalidValue | UnencodableValue:
@@ -154,7 +176,7 @@ def key_bytes(key: str | bytes | None) -> bytes | None:
         raise InvalidType(f"a key is text or bytes, not {shown(key)}", pointer="/key")
     if key is not None and len(key) > MAX_KEY_BYTES:
         raise InvalidValue(f"the key has {len(key)} bytes; {MAX_KEY_BYTES} are allowed", pointer="/key")
-    return key
+    return None if key is None else bytes(key)
 
 
 def checked_headers(headers: Mapping[str, str] | None) -> Mapping[str, str]:
@@ -166,6 +188,7 @@ def checked_headers(headers: Mapping[str, str] | None) -> Mapping[str, str]:
     if len(headers) > MAX_HEADERS:
         raise InvalidValue(f"{len(headers)} headers are more than {MAX_HEADERS}", pointer="/headers")
     size = 0
+    exact = type(headers) is dict
     for name, text in headers.items():
         if not isinstance(name, str) or not isinstance(text, str):
             raise InvalidType(f"header {shown(name)} and its value must be text", pointer="/headers")
@@ -173,9 +196,10 @@ def checked_headers(headers: Mapping[str, str] | None) -> Mapping[str, str]:
             size += len(name.encode()) + len(text.encode())
         except UnicodeEncodeError as error:
             raise InvalidValue(f"header {shown(name)} holds half of a surrogate pair", pointer="/headers") from error
+        exact = exact and type(name) is type(text) is str
     if size > MAX_HEADER_BYTES:
         raise InvalidValue(f"the headers have {size} bytes; {MAX_HEADER_BYTES} are allowed", pointer="/headers")
-    return headers
+    return headers if exact else {str.__str__(name): str.__str__(text) for name, text in headers.items()}
 
 
 def checked_timestamp(timestamp: int | None) -> int | None:
@@ -201,10 +225,13 @@ def encode_json(value: Any) -> bytes:
         text = _encode_json(value)
     except (TypeError, ValueError, OverflowError, RecursionError, UnicodeEncodeError) as error:
         raise UnencodableValue(f"the value has no JSON form: {error}") from error
-    if b"null" in text and _has_no_number(value):
+    if b"null" in text and _has_no_number(msgspec.to_builtins(value, enc_hook=_plain)):
         raise UnencodableValue("the value has no JSON form: it holds NaN or an infinity")
     if len(text) > 2 * strict_json.MAX_DEPTH:
-        strict_json.check_depth(text)
+        try:
+            strict_json.check_depth(text)
+        except JsonTooDeep as error:
+            raise UnencodableValue(f"the value cannot be published: {error.detail}") from error
     return text
 
 
@@ -212,8 +239,8 @@ def _has_no_number(value: Any) -> bool:
     """Whether a float in the value is not finite: msgspec would write null for it."""
     if isinstance(value, float):
         return not math.isfinite(value)
-    if isinstance(value, Mapping):
+    if isinstance(value, dict):
         return any(map(_has_no_number, value.values()))
-    if isinstance(value, list | tuple | set | frozenset):
+    if isinstance(value, list | tuple):
         return any(map(_has_no_number, value))
     return False

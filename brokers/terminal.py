@@ -51,13 +51,13 @@ def printable_bytes(data: bytes) -> str:
 
 def one_line(error: BrokerError) -> str:
     """An error of the domain as one line, with what is wrong in each field."""
-    details = [
-        f"{pointer.strip('/').replace('/', '.')} {detail}" if pointer.strip("/") else detail
-        for pointer, detail in error.errors
-        if detail not in error.detail
-    ]
-    text = ": ".join([error.detail, *(["; ".join(details)] if details else [])])
-    return printable(text)
+    details = [_located(pointer, detail) for pointer, detail in error.errors if detail not in error.detail]
+    return printable(f"{error.detail}: {'; '.join(details)}" if details else error.detail)
+
+
+def _located(pointer: str, detail: str) -> str:
+    field = pointer.strip("/").replace("/", ".")
+    return detail if not field or detail.startswith(field.rpartition(".")[2]) else f"{field} {detail}"
 
 
 def rfc3339(moment: datetime | None) -> str | None:

@@ -19,11 +19,13 @@ from brokers import access, audit, wakeup
 from brokers.access import OPERATIONS, RESOURCE_TYPES, GrantRule, Principal
 from brokers.errors import AccessDenied, InvalidValue, TokenNotFound, shown
 from brokers.models import ApiToken, Grant
-from brokers.names import validate
+from brokers.names import MAX_LENGTH, validate
 
 _ALPHABET = string.ascii_letters + string.digits
 _ID_ALPHABET = string.ascii_lowercase + string.digits
 MAX_GRANTS = 200
+WITHOUT_NAMES = frozenset({"token", "server"})
+"""Types of resource of which there is one: a grant on them has no name."""
 
 
 def _new_text() -> tuple[str, str]:
@@ -48,32 +50,71 @@ def check_grants(grants: Sequence[GrantRule]) -> None:
             if getattr(grant, field) not in values:
                 detail = f"must be one of {', '.join(values)}, not {shown(getattr(grant, field))}"
                 errors.append((f"/grants/{index}/{field}", detail))
-        if grant.name or grant.match != "prefix":
-            try:
-                if grant.resource_type not in ("token", "server"):
-                    validate("name", grant.name)
-            except InvalidValue as error:
-                errors.append((f"/grants/{index}/name", error.detail))
+        if wrong := _wrong_name(grant):
+            errors.append((f"/grants/{index}/name", wrong))
     if errors:
         raise InvalidValue("the grants are not valid", errors=errors)
 
 
-def _require_no_more_than(creator: Principal, grants: Sequence[GrantRule]) -> None:
-    """Nobody hands out what they do not hold: each allowance must be covered by one of the creator's as wide."""
+def _wrong_name(grant: GrantRule) -> str:
+    """What is wrong with a grant's name, or nothing. A prefix may be `.` or `..`, since names may begin so."""
+    if grant.resource_type in WITHOUT_NAMES:
+        return f"a grant on {grant.resource_type} is on all of it: leave the name empty" if grant.name else ""
+    try:
+        open_ended = grant.match == "prefix" and len(grant.name) < MAX_LENGTH
+        validate("name", f"{grant.name}x" if open_ended else grant.name)
+    except InvalidValue as error:
+        return error.detail
+    return ""
+
+
+# -- nobody hands out what they do not hold ------------------------------------------------------------------------
+
+
+def _includes(wide: GrantRule, narrow: GrantRule) -> bool:
+    """Whether every name that `narrow` covers is covered by `wide`."""
+    if wide.resource_type != narrow.resource_type:
+        return False
+    if wide.match == "prefix":
+        return narrow.name.startswith(wide.name)
+    return narrow.match == "literal" and narrow.name == wide.name
+
+
+def _overlap(one: GrantRule, other: GrantRule) -> GrantRule | None:
+    """The one that covers exactly the names that both cover, if there are any: sets of names never cross."""
+    if _includes(one, other):
+        return other
+    return one if _includes(other, one) else None
+
+
+def _holds(creator: Principal, grant: GrantRule, denials: Sequence[GrantRule]) -> bool:
+    """Whether the creator may do all that `grant`, beside `denials`, would let its holder do.
+
+    Each operation must be allowed by one grant of the creator's that is as wide; where a denial of the creator's
+    cuts into it, the new token must carry a denial as wide.
+    """
+    for operation in grant.operations():
+        if not any(rule.allows(operation) and _includes(rule, grant) for rule in creator.rules):
+            return False
+        for rule in creator.rules:
+            shared = _overlap(rule, grant) if rule.denies(operation) else None
+            if shared and not any(denial.denies(operation) and _includes(denial, shared) for denial in denials):
+                return False
+    return True
+
+
+def _require_no_more_than(creator: Principal, grants: Sequence[GrantRule], expires_at: datetime | None) -> None:
+    """Raises `AccessDenied` where the token would do what its creator may not, or when it no longer may."""
+    if creator.expires_at is not None and (expires_at is None or expires_at > creator.expires_at):
+        ends = creator.expires_at.isoformat()
+        raise AccessDenied(f"{creator.name} expires at {ends}; what it makes cannot outlive it")
     if creator.superuser:
         return
+    denials = [grant for grant in grants if grant.effect == "deny"]
     for grant in grants:
-        if grant.effect == "deny":
-            continue
-        held = any(
-            rule.effect == "allow"
-            and rule.operation == grant.operation
-            and rule.resource_type == grant.resource_type
-            and (grant.name.startswith(rule.name) if rule.match == "prefix" else rule == grant)
-            for rule in creator.rules
-        )
-        if not held or any(rule.effect == "deny" for rule in creator.rules):
-            raise AccessDenied(f"{creator.name} does not hold {grant.operation} on {grant.resource_type} {grant.name}")
+        if grant.effect == "allow" and not _holds(creator, grant, denials):
+            named = f"{grant.resource_type} {grant.name}{'*' if grant.match == 'prefix' else ''}".strip()
+            raise AccessDenied(f"{creator.name} cannot grant {grant.operation} on {named}: it does not hold all of it")
 
 
 def issue(
@@ -89,14 +130,16 @@ def issue(
 ) -> tuple[ApiToken, str]:
     """Makes a token for `owner` and answers it with its text, which is not kept.
 
-    `secret` gives the text instead of a random one. A `creator` cannot grant more than it holds. Raises
-    `InvalidValue` and `AccessDenied`. Opens a transaction.
+    `secret` gives the text instead of a random one. A `creator` cannot grant more than it holds, nor for longer
+    than it lasts itself; without `expires_at` the token ends with its creator's. Raises `InvalidValue` and
+    `AccessDenied`. Opens a transaction.
     """
     if not 1 <= len(name) <= 200 or not name.isprintable():
         raise InvalidValue(f"a token's name has 1 to 200 printable characters, not {shown(name)}", pointer="/name")
     check_grants(grants)
     if creator is not None:
-        _require_no_more_than(creator, grants)
+        expires_at = expires_at or creator.expires_at
+        _require_no_more_than(creator, grants, expires_at)
     token_id, text = _new_text()
     if secret is not None:
         text = secret
@@ -136,11 +179,14 @@ def page(after: int | None, limit: int, owner_id: int | None = None) -> list[Api
 
 
 def revoke(token_id: str, *, owner_id: int | None = None, actor: audit.Actor = audit.SYSTEM) -> None:
-    """Ends a token, at once in this process and within two seconds in the others; raises `TokenNotFound`."""
+    """Ends a token, at once in this process and within two seconds in the others; raises `TokenNotFound`.
+
+    With `owner_id` only one of that owner's, and none that may do everything. Opens a transaction.
+    """
     with transaction.atomic():
         found = ApiToken.objects.filter(token_id=token_id, revoked_at__isnull=True)
         if owner_id is not None:
-            found = found.filter(owner_id=owner_id)
+            found = found.filter(owner_id=owner_id, superuser=False)
         if not found.update(revoked_at=Now()):
             raise TokenNotFound(f"there is no live token {shown(token_id)}")
         audit.record(actor, "delete", "token", token_id, {})

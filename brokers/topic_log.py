@@ -17,7 +17,7 @@ import psycopg
 from brokers import codec
 from brokers.codec import EncodedBatch
 from brokers.database import acquire, sqlstate, sync_cursor
-from brokers.errors import OffsetOutOfRange
+from brokers.errors import OffsetOutOfRange, Unavailable
 from brokers.record import Record
 from brokers.settings import DEFAULT_FETCH_BYTES
 from brokers.sql import load
@@ -26,6 +26,8 @@ from brokers.topics import TopicInfo, alookup, gone, lookup
 SQL = load("topic_log")
 
 _NO_DATA_FOUND = "P0002"
+_SEARCHES = 3
+"""Searches for a timestamp before giving up on a partition whose records vanish meanwhile."""
 Row = tuple[int, int, int, int, bytes]
 
 
@@ -128,18 +130,16 @@ def read(info: TopicInfo, partition: int, offset: int, limit: int = 100, max_byt
     `max_bytes` limits the stored bytes read, but at least one batch is. Raises `OffsetOutOfRange` below the earliest
     offset, `PartitionNotFound`, `TopicNotFound`, `Unavailable`.
     """
+    number = info.partition_id(partition)
     with sync_cursor() as cursor:
-        rows = cursor.execute(
-            SQL.fetch, (info.partition_id(partition), offset, limit, max_bytes), binary=True
-        ).fetchall()
-        if not rows or rows[0][0] > offset:
-            _check_range(
-                info,
-                partition,
-                offset,
-                cursor.execute(SQL.bounds, (info.partition_id(partition),)).fetchone(),
-            )
-    return _decode(info.name, partition, offset, limit, rows)
+        while True:
+            rows = cursor.execute(SQL.fetch, (number, offset, limit, max_bytes), binary=True).fetchall()
+            if not rows or rows[0][0] > offset:
+                _check_range(info, partition, offset, cursor.execute(SQL.bounds, (number,)).fetchone())
+            found = _decode(info.name, partition, offset, limit, rows)
+            if found.records or not rows:
+                return found
+            offset = found.next_offset  # compaction left nothing there
 
 
 def fetch(topic: str, partition: int, offset: int, limit: int = 100, max_bytes: int = DEFAULT_FETCH_BYTES) -> Fetched:
@@ -156,9 +156,13 @@ async def afetch(
     info = await alookup(topic)
     number = info.partition_id(partition)
     async with acquire() as conn:
-        rows = await (await conn.execute(SQL.fetch, (number, offset, limit, max_bytes), binary=True)).fetchall()
-        found = _check_range(info, partition, offset, await (await conn.execute(SQL.bounds, (number,))).fetchone())
-    return Fetched(*_decode(info.name, partition, offset, limit, rows), *found)
+        while True:
+            rows = await (await conn.execute(SQL.fetch, (number, offset, limit, max_bytes), binary=True)).fetchall()
+            found = _check_range(info, partition, offset, await (await conn.execute(SQL.bounds, (number,))).fetchone())
+            result = _decode(info.name, partition, offset, limit, rows)
+            if result.records or not rows:
+                return Fetched(*result, *found)
+            offset = result.next_offset
 
 
 def _check_range(info: TopicInfo, partition: int, offset: int, row: tuple[Any, ...] | None) -> Bounds:
@@ -209,21 +213,44 @@ def bounds_of_topic(topic_id: int) -> list[PartitionBounds]:
 
 def offset_at(info: TopicInfo, partition: int, timestamp: int) -> int:
     """The offset of the first record at or after `timestamp` (Unix ms); the latest offset when there is none."""
-    with sync_cursor() as cursor:
-        row = cursor.execute(SQL.at_timestamp, (info.partition_id(partition), timestamp)).fetchone()
-    if row is None or row[0] is None:
-        return bounds(info, partition).latest
-    return _first_at(read(info, partition, row[0], limit=1_000_000, max_bytes=1).records, timestamp)
+    for _ in range(_SEARCHES):
+        try:
+            with sync_cursor() as cursor:
+                row = cursor.execute(SQL.at_timestamp, (info.partition_id(partition), timestamp)).fetchone()
+        except django.db.DatabaseError as error:
+            if sqlstate(error) == _NO_DATA_FOUND:
+                raise gone(error, info) from error
+            raise
+        if row is None or row[0] is None:
+            return bounds(info, partition).latest
+        try:
+            found = _first_at(read(info, partition, row[0], limit=1_000_000, max_bytes=1).records, timestamp)
+        except OffsetOutOfRange:
+            continue
+        if found is not None:
+            return found
+    raise _changes_too_fast(info, partition)
 
 
 async def aoffset_at(info: TopicInfo, partition: int, timestamp: int) -> int:
     """`offset_at` on the pool."""
-    async with acquire() as conn:
-        row = await (await conn.execute(SQL.at_timestamp, (info.partition_id(partition), timestamp))).fetchone()
-    if row is None or row[0] is None:
-        return (await abounds(info, partition)).latest
-    found = await afetch(info.name, partition, row[0], limit=1_000_000, max_bytes=1)
-    return _first_at(found.records, timestamp)
+    for _ in range(_SEARCHES):
+        try:
+            async with acquire() as conn:
+                cursor = await conn.execute(SQL.at_timestamp, (info.partition_id(partition), timestamp))
+                row = await cursor.fetchone()
+        except psycopg.errors.NoDataFound as error:
+            raise gone(error, info) from error
+        if row is None or row[0] is None:
+            return (await abounds(info, partition)).latest
+        try:
+            page = await afetch(info.name, partition, row[0], limit=1_000_000, max_bytes=1)
+        except OffsetOutOfRange:
+            continue
+        found = _first_at(page.records, timestamp)
+        if found is not None:
+            return found
+    raise _changes_too_fast(info, partition)
 
 
 def offset_for_timestamp(topic: str, partition: int, timestamp: int) -> int:
@@ -231,5 +258,10 @@ def offset_for_timestamp(topic: str, partition: int, timestamp: int) -> int:
     return offset_at(lookup(topic), partition, timestamp)
 
 
-def _first_at(records: list[Record], timestamp: int) -> int:
-    return next(record.offset for record in records if record.timestamp >= timestamp)
+def _first_at(records: list[Record], timestamp: int) -> int | None:
+    """None when retention or compaction cut in between the search and the reading."""
+    return next((record.offset for record in records if record.timestamp >= timestamp), None)
+
+
+def _changes_too_fast(info: TopicInfo, partition: int) -> Unavailable:
+    return Unavailable(f"records of {info.name}/{partition} were removed while a timestamp was looked for; try again")

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import logging
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterable
 
 import redis
@@ -26,6 +28,8 @@ CHANNEL = "waystation:hints"
 _MAX_GATHERED = 10_000
 """Hints kept while Redis is away; beyond them the poll alone wakes the waiters."""
 _RETRY_SECONDS = 1.0
+_REMEMBERED = 1000
+"""Announcements that `Hub.wait` looks back on."""
 _GATHER_SECONDS = 0.002
 """Pause between two messages: the first hint goes at once, those of the next two milliseconds go together."""
 
@@ -91,9 +95,13 @@ class Hub:
 
     def __init__(self, on_change: Callable[[str, str], None]) -> None:
         self._waiting: dict[int, set[asyncio.Future[None]]] = {}
+        self._recent: deque[int] = deque(maxlen=_REMEMBERED)
+        self._heard = 0
         self._on_change = on_change
         self._task: asyncio.Task[None] | None = None
         self.connected = False
+        self.closing = False
+        """The process is about to stop: nobody should go on waiting."""
 
     def start(self) -> None:
         """Begins to listen; the subscription is renewed until `stop`."""
@@ -105,6 +113,11 @@ class Hub:
             self._task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._task
+        self.close()
+
+    def close(self) -> None:
+        """Lets every waiter answer with what it has; waiting is over in this process."""
+        self.closing = True
         self.wake_all()
 
     def wake_all(self) -> None:
@@ -112,13 +125,20 @@ class Hub:
         for partition in list(self._waiting):
             self._wake(partition)
 
-    async def wait(self, partition_ids: Iterable[int], seconds: float) -> bool:
+    def mark(self) -> int:
+        """This moment: take it before looking into the log, and give it to `wait`."""
+        return self._heard
+
+    async def wait(self, partition_ids: Iterable[int], seconds: float, since: int | None = None) -> bool:
         """Waits until one of the partitions is announced, at most `POLL_INTERVAL_SECONDS` or `seconds`.
 
-        Says whether it was announced; look into the log either way.
+        What was announced after the mark `since` counts too, and so nothing is missed between a look into the log and
+        the wait. Says whether it was announced; look again either way.
         """
-        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         ids = list(partition_ids)
+        if since is not None and self._announced(ids, since):
+            return True
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         for partition in ids:
             self._waiting.setdefault(partition, set()).add(future)
         try:
@@ -135,6 +155,12 @@ class Hub:
                     if not futures:
                         del self._waiting[partition]
 
+    def _announced(self, partitions: list[int], since: int) -> bool:
+        new = self._heard - since
+        if new > len(self._recent):
+            return True
+        return any(partition in partitions for partition in itertools.islice(reversed(self._recent), new))
+
     def _wake(self, partition: int) -> None:
         for future in self._waiting.pop(partition, ()):
             if not future.done():
@@ -146,6 +172,8 @@ class Hub:
             if kind != "p":
                 self._on_change(kind, rest)
             elif rest.isdecimal():
+                self._recent.append(int(rest))
+                self._heard += 1
                 self._wake(int(rest))
 
     async def _listen(self) -> None:

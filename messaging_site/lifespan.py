@@ -5,6 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import signal
+import threading
+from collections.abc import Callable
+from functools import partial
+from types import FrameType
+from typing import Any
 
 from starlette.types import Receive, Scope, Send
 
@@ -27,7 +33,28 @@ class Lifespan:
         """Starts everything once; needs the running event loop."""
         if self._heartbeat is None:
             self._rest.start()
+            self._watch_signals()
             self._heartbeat = asyncio.create_task(self._report(), name="waystation-heartbeat")
+
+    def _watch_signals(self) -> None:
+        """Lets held calls end as soon as the process is told to stop: the server waits for open requests."""
+        if threading.current_thread() is not threading.main_thread():
+            return
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            previous = signal.getsignal(number)
+            if callable(previous):
+                signal.signal(number, partial(self._told_to_stop, loop, previous))
+
+    def _told_to_stop(
+        self, loop: asyncio.AbstractEventLoop, previous: Callable[[int, FrameType | None], object], *signalled: Any
+    ) -> None:
+        loop.call_soon_threadsafe(self._drain)
+        previous(*signalled)
+
+    def _drain(self) -> None:
+        self.draining = True
+        self._rest.hub.close()
 
     async def _report(self) -> None:
         heartbeat = Heartbeat("web")
@@ -48,7 +75,7 @@ class Lifespan:
 
     async def stop(self) -> None:
         """Says that no more requests should come, and lets those under way end."""
-        self.draining = True
+        self._drain()
         if self._heartbeat is not None:
             self._heartbeat.cancel()
             with contextlib.suppress(asyncio.CancelledError):

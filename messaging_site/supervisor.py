@@ -106,22 +106,23 @@ class Supervisor:
             raise StopRequested
         return process
 
-    def watch(self, until: Callable[[], bool] | None = None, seconds: float = 0.0) -> bool:
-        """Keeps the programs running until `until` holds (True) or a stop is asked for (False).
+    def watch(self, missing: Callable[[], str] | None = None, seconds: float = 0.0) -> bool:
+        """Keeps the programs running until nothing is `missing` (True) or a stop is asked for (False).
 
-        Raises: StartFailure when `until` does not hold within `seconds`, or a program fails again and again
-        before it does.
+        Raises: StartFailure when something still is after `seconds`, with the text that says what, or when a
+        needed program fails again and again before.
         """
         self._raises = False
         deadline = time.monotonic() + seconds
         while not self._requests:
             for running in self._programs:
                 self._look_after(running)
-            if until is not None:
-                if until():
+            if missing is not None:
+                lack = missing()
+                if not lack:
                     self._raises = True
                     return True
-                self._require_progress(deadline)
+                self._require_progress(lack, deadline)
             self._sleep()
         return False
 
@@ -168,12 +169,12 @@ class Supervisor:
         running.due = time.monotonic() + delay
         logger.warning("%s %s; starting it again in %.1f s", running.program.name, reason, delay)
 
-    def _require_progress(self, deadline: float) -> None:
+    def _require_progress(self, lack: str, deadline: float) -> None:
         for running in self._programs:
             if running.program.is_needed and running.failures >= FAILURES_BEFORE_READY:
                 raise StartFailure(f"{running.program.name} failed {running.failures} times in a row")
         if time.monotonic() >= deadline:
-            raise StartFailure("the server does not answer; see the messages above")
+            raise StartFailure(f"the server is not ready in time: {lack}")
 
     def _stop(self) -> None:
         asked = self._requests

@@ -1,8 +1,10 @@
 """The stored functions of consumer groups, as migration 0003 installs them.
 
-Locks are taken in one order everywhere: the group's row, its assignments by partition, its members. Whoever changes
+Locks are taken in one order everywhere: the group's, its assignments by partition, its members. Whoever changes
 members, owners or the generation holds the group's row FOR NO KEY UPDATE (`brokers_group_lock`); a commit holds it
-FOR SHARE to its transaction's end, so commits pass one another and none can pass a take-over.
+FOR SHARE to its transaction's end, so commits pass one another and none can pass a take-over. The row lock is the
+fence, at every isolation level. The advisory lock before it (of class 1463900487, by the group's id) only keeps the
+queue: without it, commits that overlap without an end would let nobody join.
 """
 
 STORAGE = """
@@ -18,6 +20,7 @@ LOCK = """
 create function {schema}.brokers_group_lock(g bigint) returns bigint language plpgsql as $$
 declare current bigint;
 begin   -- the generation, which nobody else can change before this transaction ends
+  perform pg_advisory_xact_lock(1463900487, (g % 2147483647)::int);
   select generation into strict current from {schema}.brokers_consumer_group where id = g for no key update;
   perform from {schema}.brokers_group_assignment where group_id = g order by partition_id for no key update;
   return current;
@@ -156,7 +159,7 @@ begin
         where w.group_id = m.group_id and w.target_id = m.id and w.owner_id <> w.target_id),
       array_agg(o.partition_id), array_agg(o.name::text), array_agg(o.number), array_agg(o.claimed_generation),
       array_agg(o.position), array_agg(o.committed_offset), array_agg(o.start_offset), array_agg(o.earliest_offset),
-      array_agg({schema}.brokers_log_latest(o.partition_id))
+      array_agg(case when progress then {schema}.brokers_log_latest(o.partition_id) else 0 end)
     into current, paused, awaited, partition_ids, topics, numbers, claims, positions, committed, starts, earliest, latest
     from (select a.*, t.name, p.number, p.earliest_offset, c.committed_offset
       from {schema}.brokers_group_assignment a
@@ -241,7 +244,9 @@ create function {schema}.brokers_group_commit(wanted_group text, wanted_member t
 #variable_conflict use_column
 declare g bigint; current bigint; m bigint; heard bigint; ended timestamptz; ids int[]; positions bigint[];
 begin   -- one row: how it went, and for which of the offsets (from 1) it did not
-  select id, generation into g, current from {schema}.brokers_consumer_group where name = wanted_group for share;
+  select id into g from {schema}.brokers_consumer_group where name = wanted_group;
+  perform pg_advisory_xact_lock_shared(1463900487, (g % 2147483647)::int);
+  select generation into current from {schema}.brokers_consumer_group where id = g for share;
   select id, generation, ended_at into m, heard, ended from {schema}.brokers_group_member
     where member_id = wanted_member and group_id = g;
   fact := current;

@@ -128,9 +128,10 @@ $$
 
 AT_TIMESTAMP = """
 create function {schema}.brokers_log_at_timestamp(p int, t bigint) returns bigint language plpgsql stable as $$
-declare low bigint; high bigint; middle bigint; base bigint; past bigint; m bigint;
+declare e bigint; low bigint; high bigint; middle bigint; base bigint; past bigint; m bigint;
 begin   -- max_ts never falls from one batch to the next, so a binary search over the primary key finds the first
-  select earliest_offset into strict low from {schema}.brokers_partition where id = p;
+  select earliest_offset into strict e from {schema}.brokers_partition where id = p;
+  low := e;
   high := {schema}.brokers_log_latest(p);
   while low < high loop
     middle := (low + high) / 2;
@@ -146,7 +147,7 @@ begin   -- max_ts never falls from one batch to the next, so a binary search ove
     end if;
   end loop;
   return (select base_offset from {schema}.brokers_log_batch    -- the maximum may be older than any record kept
-    where partition_id = p and base_offset >= low and last_ts >= t order by base_offset limit 1);
+    where partition_id = p and base_offset >= greatest(low, e) and last_ts >= t order by base_offset limit 1);
 end $$
 """
 

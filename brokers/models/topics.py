@@ -57,10 +57,13 @@ class PartitionCount(models.Model):
 
     partition = models.OneToOneField(Partition, on_delete=models.CASCADE, primary_key=True, related_name="count")
     counted_offset = models.BigIntegerField(default=0, db_default=0)
-    """Batches below this offset are in `counted_bytes` and in the minute roll-ups."""
+    """Batches below this offset are in the minute roll-ups. Retention and compaction touch nothing above it."""
     counted_bytes = models.BigIntegerField(default=0, db_default=0)
+    """Bytes of the batches from the partition's earliest offset to below `counted_offset`."""
     cleaned_offset = models.BigIntegerField(default=0, db_default=0)
     """Compaction has seen every record below this offset."""
+    cleaned_bytes = models.BigIntegerField(default=0, db_default=0)
+    """Bytes that compaction left below `cleaned_offset`."""
 
     class Meta:
         db_table = "brokers_partition_count"

@@ -6,21 +6,29 @@ authorises and turns errors into answers itself.
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 from collections.abc import Sequence
 
-from starlette.routing import Match, Route
 from starlette.types import Receive, Scope, Send
 
-from brokers import access, processes, topics
+from brokers import access, topics
 from brokers.coalescer import Coalescer
 from brokers.database import close
 from brokers.errors import NotFound, shown
 from brokers.rest import documentation, tokens
 from brokers.rest import topics as topic_routes
-from brokers.rest.operation import Answer, Operation, respond
-from brokers.rest.problems import MethodNotAllowed, body_of, headers_of
+from brokers.rest.bodies import BodyReader
+from brokers.rest.groups import GroupRoutes
+from brokers.rest.measuring import Meter
+from brokers.rest.operation import Operation, respond
+from brokers.rest.problems import MethodNotAllowed
 from brokers.rest.records import RecordRoutes
+from brokers.rest.routing import Router
+from brokers.rest.serving import Endpoint, refusal
 from brokers.wakeup import Hub
+
+_TICK_SECONDS = 1.0
 
 
 def _forget(kind: str, name: str) -> None:
@@ -36,44 +44,63 @@ class RestApplication:
     def __init__(self) -> None:
         self.coalescer = Coalescer()
         self.hub = Hub(_forget)
-        self.heartbeat = processes.Heartbeat("web")
         self.operations: Sequence[Operation] = [
-            *RecordRoutes(self.coalescer, self.hub).operations(),
             *topic_routes.operations(),
+            *RecordRoutes(self.coalescer, self.hub).operations(),
+            *GroupRoutes(self.hub).operations(),
             *tokens.operations(),
         ]
         self.operations = [*self.operations, *documentation.operations(self.operations)]
-        self._routes = [Route(made.path, made, methods=[made.method]) for made in self.operations]
+        self._bodies = BodyReader()
+        self._router = Router()
+        self._meters = [Meter("unknown")]
+        self._ticking: asyncio.Task[None] | None = None
+        for operation in self.operations:
+            endpoint = Endpoint(operation, self._bodies)
+            self._router.add(endpoint)
+            self._meters.append(endpoint.meter)
 
     def start(self) -> None:
         """Begins to listen for wake-ups; call it inside the running event loop."""
         self.hub.start()
+        self._ticking = asyncio.create_task(self._tick(), name="waystation-rest-tick")
 
     async def stop(self) -> None:
         """Finishes appends that are under way and closes the pool."""
+        if self._ticking is not None:
+            self._ticking.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._ticking
         await self.hub.stop()
         await self.coalescer.drain()
+        self.flush_meters()
         await close()
+
+    def flush_meters(self) -> None:
+        """Brings the metrics of this process up to date, which otherwise happens every second."""
+        for meter in self._meters:
+            meter.flush()
+
+    async def _tick(self) -> None:
+        while True:
+            await asyncio.sleep(_TICK_SECONDS)
+            self._bodies.end_late()
+            self.flush_meters()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serves a request below `/api/`."""
-        allow: set[str] = set()
-        for route in self._routes:
-            match, child = route.matches(scope)
-            if match is Match.FULL:
-                scope.update(child)
-                await route.app(scope, receive, send)
-                return
-            if match is Match.PARTIAL:
-                allow |= route.methods or set()
+        endpoints, parameters = self._router.find(scope)
+        endpoint = endpoints.get(scope["method"])
+        if endpoint is not None:
+            await endpoint(parameters, scope, receive, send)
+            return
         path = shown(scope["path"])
-        if allow:
-            methods = ", ".join(sorted(allow))
-            error: NotFound | MethodNotAllowed = MethodNotAllowed(
-                f"{scope['method']} is not allowed on {path}; {methods} {'is' if len(allow) == 1 else 'are'}",
-                allow=methods,
+        if endpoints:
+            allow = ", ".join(sorted(endpoints))
+            answer = refusal(
+                MethodNotAllowed(f"{shown(scope['method'])} is not allowed on {path}; allowed: {allow}", allow=allow)
             )
         else:
-            error = NotFound(f"there is nothing at {path}")
-        status, body = body_of(error)
-        await respond(send, Answer(status, body, headers_of(error), b"application/problem+json"))
+            answer = refusal(NotFound(f"there is nothing at {path}"))
+        self._meters[0].add(answer.status, 0.0)
+        await respond(send, answer, head=scope["method"] == "HEAD")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from html import escape
 from typing import Any
@@ -26,13 +26,21 @@ class ApiDocument(msgspec.Struct):
     components: dict[str, Any]
 
 
+_elsewhere: dict[str, Operation] = {}
+
+
+def describe(operations: Iterable[Operation]) -> None:
+    """Adds operations that are served outside of `/api/` to the document, such as `/healthz`."""
+    _elsewhere.update((operation.path, operation) for operation in operations)
+
+
 def operations(described: Sequence[Operation]) -> list[Operation]:
     """Declarations of both, over the operations that they describe (and themselves)."""
     everything = list(described)
 
     @lru_cache(maxsize=1)
     def document() -> dict[str, Any]:
-        return openapi.document(everything)
+        return openapi.document([*everything, *_elsewhere.values()])
 
     async def get_openapi(call: Call) -> Answer:
         """This document."""

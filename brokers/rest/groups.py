@@ -21,9 +21,9 @@ from brokers.errors import (
     TopicNotFound,
     UnknownMember,
 )
+from brokers.record_json import record_json
 from brokers.rest import group_schemas as schemas
 from brokers.rest.operation import Access, Answer, Call, Operation
-from brokers.rest.records import record_json
 from brokers.rest.threads import in_thread
 from brokers.rest.topics import PageQuery
 from brokers.selectors import groups as selector

@@ -13,6 +13,7 @@ from brokers import errors
 from brokers.errors import BrokerError
 from brokers.rest.operation import NDJSON_TYPE, Operation
 from brokers.rest.problems import InternalError, MethodNotAllowed, Problem, RequestTimeout, status_of
+from brokers.rest.schemas import NAME_SCHEMA
 
 TITLE = "Waystation"
 VERSION = "1"
@@ -33,7 +34,18 @@ _WITH_BODY = (
     RequestTimeout,
 )
 _AUTHENTICATED = (errors.Unauthenticated, errors.InvalidToken, errors.AccessDenied)
-_ALWAYS = (errors.Unavailable, InternalError, MethodNotAllowed)
+_ALWAYS = (errors.Unavailable, errors.InvalidValue, errors.UnknownField, InternalError, MethodNotAllowed)
+_PARAMETERS: dict[str, dict[str, Any]] = {
+    "partition": {"type": "integer", "minimum": 0, "maximum": 2**31 - 1},
+    "topic": NAME_SCHEMA,
+    "group": NAME_SCHEMA,
+}
+_IDENTIFIER = {"type": "string", "pattern": "^[A-Za-z0-9._-]{1,64}$"}
+_HEADERS = {
+    401: {"WWW-Authenticate": "How to send a token."},
+    405: {"Allow": "The methods that the path knows."},
+    503: {"Retry-After": "Seconds to wait before trying again."},
+}
 
 
 def document(operations: Sequence[Operation]) -> dict[str, Any]:
@@ -64,16 +76,20 @@ def document(operations: Sequence[Operation]) -> dict[str, Any]:
 
 def problems_of(operation: Operation) -> list[type[BrokerError]]:
     """Every error that an operation may answer."""
-    found: list[type[BrokerError]] = [*operation.problems, *_ALWAYS]
+    found: list[type[BrokerError]] = list(operation.problems)
+    if operation.path.startswith("/api/"):
+        found += _ALWAYS
+    else:
+        found.append(MethodNotAllowed)
     if not operation.public:
         found += _AUTHENTICATED
     if operation.body is not None:
         found += _WITH_BODY
-    found += [errors.InvalidValue]
-    if msgspec.structs.fields(operation.query):
-        found += [errors.UnknownField]
-    if {"topic", "group"} & set(_PATH.findall(operation.path)):
-        found += [errors.InvalidName]
+    parameters = _PATH.findall(operation.path)
+    if parameters:
+        found.append(errors.NotFound)
+    if {"topic", "group"} & set(parameters):
+        found.append(errors.InvalidName)
     return list(dict.fromkeys(found))
 
 
@@ -89,6 +105,8 @@ def _operation(operation: Operation) -> dict[str, Any]:
     if operation.body is not None:
         described["requestBody"] = {"required": True, "content": _request_content(operation)}
     described["security"] = [] if operation.public else [{"token": []}]
+    if operation.token_optional:
+        described["security"].append({})
     return described
 
 
@@ -103,13 +121,7 @@ def access_text(operation: Operation) -> str:
 
 def _parameters(operation: Operation) -> Iterable[dict[str, Any]]:
     for name in _PATH.findall(operation.path):
-        schema: dict[str, Any] = {"type": "string"}
-        if name in ("topic", "group"):
-            schema = {"type": "string", "pattern": "^[A-Za-z0-9._-]{1,249}$"}
-        elif name == "partition":
-            schema = {"type": "integer", "minimum": 0, "maximum": 2**31 - 1}
-        elif name == "id":
-            schema = {"type": "string", "minLength": 1, "maxLength": 64}
+        schema = _PARAMETERS.get(name, _IDENTIFIER)
         yield {"name": name, "in": "path", "required": True, "schema": schema}
     schema = msgspec.json.schema_components([operation.query], ref_template=_REF)[1].get(operation.query.__name__, {})
     for name, described in schema.get("properties", {}).items():
@@ -146,32 +158,41 @@ def _request_content(operation: Operation) -> dict[str, Any]:
 
 
 def _responses(operation: Operation) -> dict[str, Any]:
-    found: dict[str, Any] = {}
+    found: dict[int, dict[str, Any]] = {}
     for status, kind in operation.answers.items():
         answer: dict[str, Any] = {"description": "Done" if kind is None else (kind.__doc__ or "Done").strip()}
         if kind is not None:
             answer["content"] = {operation.answer_type: {"schema": {"$ref": _REF.format(name=kind.__name__)}}}
         elif status != 204:
             answer["content"] = {operation.answer_type: {"schema": {"type": "string"}}}
-        found[str(status)] = answer
+        if operation.answer_headers:
+            answer["headers"] = dict(_headers(operation.answer_headers, required=False))
+        found[status] = answer
     by_status: dict[int, list[type[BrokerError]]] = defaultdict(list)
     for error in problems_of(operation):
         by_status[status_of(error)].append(error)
     for status, problems in sorted(by_status.items()):
-        found[str(status)] = {
-            "description": "; ".join(f"`{problem.code}`: {_first_line(problem)}" for problem in problems),
-            "content": {
-                "application/problem+json": {
-                    "schema": {
-                        "allOf": [
-                            {"$ref": _REF.format(name="Problem")},
-                            {"properties": {"code": {"enum": sorted(problem.code for problem in problems)}}},
-                        ]
-                    }
-                }
-            },
-        }
-    return found
+        found[status] = _problem(problems)
+    for status, headers in _HEADERS.items():
+        if status in found:
+            found[status]["headers"] = dict(_headers(headers.items(), required=True))
+    return {str(status): answer for status, answer in sorted(found.items())}
+
+
+def _problem(problems: Sequence[type[BrokerError]]) -> dict[str, Any]:
+    codes = sorted(problem.code for problem in problems)
+    of_these = {"properties": {"code": {"enum": codes}}}
+    return {
+        "description": "; ".join(f"`{problem.code}`: {_first_line(problem)}" for problem in problems),
+        "content": {
+            "application/problem+json": {"schema": {"allOf": [{"$ref": _REF.format(name="Problem")}, of_these]}}
+        },
+    }
+
+
+def _headers(described: Iterable[tuple[str, str]], *, required: bool) -> Iterable[tuple[str, dict[str, Any]]]:
+    for name, text in described:
+        yield name, {"description": text, "required": required, "schema": {"type": "string"}}
 
 
 def _first_line(error: type[BrokerError]) -> str:

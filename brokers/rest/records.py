@@ -31,8 +31,9 @@ from brokers.errors import (
     TopicNotFound,
 )
 from brokers.outgoing import Outgoing
-from brokers.record import JSON, RAW, Record
+from brokers.record import JSON, RAW
 from brokers.record_input import NO_HEADERS, checked_headers
+from brokers.record_json import record_json
 from brokers.rest.operation import JSON_TYPE, NDJSON_TYPE, Access, Answer, Call, Operation
 from brokers.rest.schemas import FetchedRecords, Offsets, RecordsToPublish, RecordToPublish
 from brokers.settings import (
@@ -52,7 +53,6 @@ _reader = strict_json.BatchReader(
     items=lambda body: body.records,
     values=lambda records: [ABSENT if record.value is UNSET else record.value for record in records],
 )
-_encode_text = msgspec.json.Encoder().encode
 _NULL = b"null"
 
 
@@ -130,12 +130,13 @@ class RecordRoutes:
         offset = await _start(info, partition, query)
         deadline = time.monotonic() + query.wait_ms / 1000
         while True:
+            mark = self._hub.mark()
             found = await topic_log.afetch(info.name, partition, offset, query.limit, query.max_bytes)
             left = deadline - time.monotonic()
-            if found.records or left <= 0:
+            if found.records or left <= 0 or self._hub.closing:
                 return Answer(body=fetched_json(found))
             offset = max(offset, found.next_offset)
-            await self._hub.wait((number,), left)
+            await self._hub.wait((number,), left, mark)
 
 
 class FetchQuery(msgspec.Struct):
@@ -259,33 +260,3 @@ def fetched_json(found: topic_log.Fetched) -> bytes:
         found.next_offset,
         found.latest_offset,
     )
-
-
-def record_json(record: Record) -> bytes:
-    """One record as JSON text (contract: bytes that are not JSON come as base64)."""
-    return b'{"partition":%d,"offset":%d,"timestamp":%d,%b,%b,"headers":%b}' % (
-        record.partition,
-        record.offset,
-        record.timestamp,
-        _key_json(record.key_bytes),
-        _value_json(record),
-        _encode_text(record.headers) if record.headers else b"{}",
-    )
-
-
-def _key_json(key: bytes | None) -> bytes:
-    if key is None:
-        return b'"key":null'
-    try:
-        return b'"key":' + _encode_text(key.decode())
-    except UnicodeDecodeError:
-        return b'"key_base64":"%b"' % base64.b64encode(key)
-
-
-def _value_json(record: Record) -> bytes:
-    value = record.value_bytes
-    if value is None:
-        return b'"value":null'
-    if record.encoding == JSON:
-        return b'"value":' + value
-    return b'"value_base64":"%b"' % base64.b64encode(value)

@@ -18,7 +18,25 @@ from brokers.settings import (
     RETENTION_MS,
 )
 
-Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9._-]{1,249}$", description="1 to 249 of A-Z a-z 0-9 . _ -")]
+NAME_SCHEMA: dict[str, Any] = {
+    "type": "string",
+    "pattern": r"^[A-Za-z0-9._-]{1,249}$",
+    "not": {"enum": [".", ".."]},
+}
+"""JSON schema of a name (see `brokers.names`)."""
+NewName = Annotated[
+    str, Meta(description="1 to 249 of A-Z a-z 0-9 . _ -, and not . or ..", extra_json_schema=NAME_SCHEMA)
+]
+"""A name that the handler checks, to answer `invalid_name`."""
+Name = Annotated[
+    str,
+    Meta(
+        pattern=NAME_SCHEMA["pattern"],
+        description="1 to 249 of A-Z a-z 0-9 . _ -, and not . or ..",
+        extra_json_schema={"not": NAME_SCHEMA["not"]},
+    ),
+]
+"""A name of something that is looked up."""
 Partition = Annotated[int, Meta(ge=0, le=2**31 - 1)]
 Offset = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 Timestamp = Annotated[int, Meta(ge=0, le=MAX_TIMESTAMP_MS, description="Unix milliseconds")]
@@ -35,7 +53,7 @@ class Request(msgspec.Struct, forbid_unknown_fields=True):
 class TopicDeclaration(Request):
     """A topic to create."""
 
-    name: Name
+    name: NewName
     partitions: Annotated[int, Meta(ge=1, le=MAX_PARTITIONS)] = 3
     retention_ms: PositiveInteger | None = RETENTION_MS
     """Milliseconds that records are kept, counted from when they were stored; null for ever."""

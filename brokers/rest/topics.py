@@ -10,7 +10,8 @@ from msgspec import UNSET, Meta
 
 from brokers import topic_log, topics
 from brokers.access import allowed, authorize
-from brokers.errors import PartitionsCannotShrink, TopicExists, TopicNotFound
+from brokers.errors import InvalidName, PartitionsCannotShrink, TopicExists, TopicNotFound
+from brokers.names import validate
 from brokers.rest import schemas
 from brokers.rest.operation import Access, Answer, Call, Operation
 from brokers.rest.threads import in_thread
@@ -49,6 +50,7 @@ def shown(topic: Any, partitions: int) -> schemas.Topic:
 async def post_topic(call: Call) -> Answer:
     """Creates a topic."""
     body: schemas.TopicDeclaration = call.body
+    validate("topic", body.name, pointer="/name")
     authorize(call.principal, "create", "topic", body.name)
     topic = await in_thread(
         topics.create,
@@ -118,7 +120,8 @@ def operations() -> list[Operation]:
             handler=post_topic,
             body=schemas.TopicDeclaration,
             answers={201: schemas.Topic},
-            problems=(TopicExists,),
+            problems=(TopicExists, InvalidName),
+            answer_headers=(("Location", "The new topic's path."),),
         ),
         Operation(
             method="GET",

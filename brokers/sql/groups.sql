@@ -52,6 +52,9 @@ where m.member_id = %s::text and g.name = %s::text
 select distinct group_id from brokers_group_member where ended_at is null and brokers_member_overdue(
   heartbeat_at, session_timeout_ms, polled_at, max_poll_interval_ms) is not null limit %s::int
 
+-- name: limit_lock_wait  for the rest of the transaction
+select set_config('lock_timeout', %s::text, true)
+
 -- name: forget_members  removes members that ended long ago, a bounded number
 delete from brokers_group_member where id in (
   select id from brokers_group_member where ended_at < clock_timestamp() - %s::bigint * interval '1 millisecond'

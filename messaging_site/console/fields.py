@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from django import forms
 from django.core.exceptions import ValidationError
+from django.utils.text import capfirst
 
 from brokers.errors import BrokerError, shown
 
@@ -154,4 +155,4 @@ class Form(forms.Form):
         """Shows the broker's refusal at the fields that its pointers name, else above the form."""
         for pointer, detail in error.errors or [("", error.detail)]:
             name = pointer.rsplit("/", 1)[-1]
-            self.add_error(name if name in self.fields else None, detail)
+            self.add_error(name if name in self.fields else None, f"{capfirst(detail)}.")

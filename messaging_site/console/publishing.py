@@ -11,6 +11,7 @@ from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import render
 from django.urls import reverse
 from django.utils.html import format_html
+from django.utils.text import capfirst
 from django.views.decorators.http import require_http_methods
 
 from brokers import publishing, strict_json, topic_log
@@ -72,8 +73,9 @@ class PublishForm(Form):
                 strict_json.loads(data)
         except UnicodeEncodeError as error:
             raise forms.ValidationError("The value holds half of a surrogate pair.") from error
-        except Malformed as error:
-            raise forms.ValidationError(error.detail) from error
+        except (Malformed, InvalidValue) as error:
+            detail = error.detail.replace("the body", "the value", 1)
+            raise forms.ValidationError(f"{capfirst(detail)}.") from error
         return data
 
     def record(self) -> NewRecord:

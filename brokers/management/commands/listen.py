@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import signal
+import sys
 import threading
 from typing import Any
 
@@ -12,7 +13,7 @@ from django.db import close_old_connections
 
 from brokers import declarations
 from brokers.errors import Unavailable
-from brokers.housekeeping import Housekeeper
+from brokers.housekeeping import Background, Housekeeper
 from brokers.processes import RENEW_SECONDS, Heartbeat
 
 log = logging.getLogger("waystation.listen")
@@ -29,9 +30,15 @@ class Command(BaseCommand):
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: stop.set())
         declarations.discover()
-        heartbeat, housekeeper = Heartbeat("listener"), Housekeeper()
+        with Background() as background:
+            self._loop(stop, background)
+        if not stop.is_set():
+            sys.exit(1)
+
+    def _loop(self, stop: threading.Event, background: Background) -> None:
+        heartbeat, housekeeper = Heartbeat("listener"), Housekeeper(keep_going=lambda: not stop.is_set())
         away = False
-        while not stop.is_set():
+        while not stop.is_set() and background.is_alive():
             try:
                 heartbeat.beat()
                 wait = min(housekeeper.run_due(), RENEW_SECONDS)

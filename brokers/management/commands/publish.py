@@ -10,7 +10,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from django.core.management.base import CommandError
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
@@ -50,7 +49,7 @@ class Command(TerminalCommand):
             self._refuse_with_file(options)
             self._publish_file(output, options)
         elif options["again"]:
-            raise CommandError("--again goes with --file")
+            raise InvalidValue("--again goes with --file")
         elif options["value"] not in (None, _STANDARD_INPUT):
             self._publish_value(output, options)
         else:
@@ -59,7 +58,7 @@ class Command(TerminalCommand):
     def _refuse_with_file(self, options: dict[str, Any]) -> None:
         for name in ("value", "header", "partition"):
             if options[name] not in (None, []):
-                raise CommandError(f"--{name} does not go with --file")
+                raise InvalidValue(f"--{name} does not go with --file")
 
     # -- one record ---------------------------------------------------------------------------------------------
 

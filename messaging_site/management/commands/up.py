@@ -69,7 +69,7 @@ class Command(BaseCommand):
             try:
                 for program in _workers(wanted, listener, metrics):
                     supervisor.start(program)
-                if not supervisor.watch(until=partial(_is_ready, wanted), seconds=READY_SECONDS):
+                if not supervisor.watch(partial(_unreadiness, wanted), READY_SECONDS):
                     return
                 self._say(f"Waystation is ready at {_address(wanted)}")
             finally:
@@ -158,15 +158,17 @@ def _uvicorn(listener: socket.socket) -> list[str]:
     return [*command, "--no-access-log", "--no-server-header", "--log-level", "warning"]
 
 
-def _is_ready(wanted: Environment) -> bool:
-    """Whether a web process answers that database and migrations are usable."""
+def _unreadiness(wanted: Environment) -> str:
+    """Why no web process can serve yet; empty when one can."""
     anywhere = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - compared with, not listened on
     connection = http.client.HTTPConnection(anywhere.get(wanted.host, wanted.host), wanted.port, timeout=1.0)
     try:
         connection.request("GET", "/readyz", headers={"Host": wanted.allowed_hosts[0].lstrip(".")})
-        return connection.getresponse().status == http.client.OK
-    except (OSError, http.client.HTTPException):
-        return False
+        answer = connection.getresponse()
+        text = " ".join(answer.read(2000).decode(errors="replace").split())
+        return "" if answer.status == http.client.OK else f"/readyz answers {answer.status} {text}"
+    except (OSError, http.client.HTTPException) as error:
+        return f"/readyz does not answer: {error}"
     finally:
         connection.close()
 

@@ -26,9 +26,10 @@ GROUP = "billing"
 
 @pytest.fixture
 def topic() -> str:
-    """Three partitions of ten records each; a record's value is its offset."""
+    """Three partitions of ten records each, stored as batches of six and four."""
     topics.create("orders", partitions=3)
-    fill("orders")
+    fill("orders", 6)
+    fill("orders", 4)
     return "orders"
 
 
@@ -51,8 +52,8 @@ def offsets(polled: groups.Polled) -> dict[int, list[int]]:
     return found
 
 
-def poll(member: str, max_records: int = 100, **options: int) -> groups.Polled:
-    return groups.poll(GROUP, member, max_records=max_records, **options)
+def poll(member: str, max_records: int = 100) -> groups.Polled:
+    return groups.poll(GROUP, member, max_records=max_records)
 
 
 def commit(member: str, topic: str, partition: int, offset: int, generation: int | None = None) -> None:
