@@ -182,4 +182,3 @@ def _compact_batch(
     cursor.execute(SQL.rewrite, (codec.SPARSE, base_ts, last_ts, smaller, partition.id, base))
     tally.left += len(smaller)
     return len(payload) - len(smaller)
-

@@ -81,6 +81,7 @@ async def apoll(
     """`poll` on the pool; waits on the hub, holding no connection."""
     asked = _Poll(group, member_id, max_records, wait_ms, start, permit)
     while True:
+        mark = hub.mark()
         seen = await arun(asked.look(relaxed=True))
         wakeup.announce_partitions(seen.released)
         if seen.answer is not None:
@@ -89,7 +90,9 @@ async def apoll(
             settled = await aatomically(settle(seen.undivided))
             wakeup.announce_partitions(settled.partition_ids)
         elif seen.seconds > 0:
-            await hub.wait(seen.wait_for, seen.seconds)
+            await hub.wait(seen.wait_for, seen.seconds, mark)
+        if hub.closing:
+            asked.end_waiting()
 
 
 class _View(NamedTuple):
@@ -208,6 +211,10 @@ class _Poll:
         self._given = {(topic, number): (index, at) for index, (topic, number, at) in enumerate(places)}
         self._deadline = time.monotonic() + (wait_ms / 1000 if max_records else 0)
         self._seen: list[Assigned] | None = None
+
+    def end_waiting(self) -> None:
+        """The next look answers with what it finds."""
+        self._deadline = 0.0
 
     def look(self, *, relaxed: bool) -> Steps[_Seen]:
         """Looks once; `relaxed` says that no transaction is open, so that a heartbeat need not reach the disk."""

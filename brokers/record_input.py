@@ -32,6 +32,8 @@ _encode_json = msgspec.json.Encoder(enc_hook=_plain).encode
 _FIELDS = frozenset({"value", "key", "headers", "partition", "timestamp"})
 _PLAIN = frozenset({"value", "key"})
 _ENCODINGS = (RAW, JSON)
+_SHALLOW_BYTES = 2 * strict_json.MAX_DEPTH
+"""A shorter text cannot be nested too deeply."""
 _NOTHING_MORE = (None, None, None)
 """Headers, partition and timestamp of a `NewRecord` that has none."""
 NO_HEADERS: Mapping[str, str] = {}
@@ -60,14 +62,13 @@ def outgoing(records: Iterable[Mapping[str, Any] | NewRecord]) -> Outgoing:
                         key_bytes(key)
                 elif key is not None:
                     key = key_bytes(key)
-                if type(value) is bytes:
+                kind = type(value)
+                if kind is bytes:
                     add((0, key, value, RAW, NO_HEADERS))
-                elif value is None:
-                    add((0, key, None, RAW, NO_HEADERS))
-                elif isinstance(value, bytearray | memoryview):
-                    add((0, key, bytes(value), RAW, NO_HEADERS))
-                else:
+                elif kind is dict or kind is str or kind is int or kind is list:
                     add((0, key, encode_json(value), JSON, NO_HEADERS))
+                else:
+                    add((0, key, *value_bytes(value), NO_HEADERS))
                 continue
             row, partition = _row(record)
             if partition is not None or row[0] is not None:
@@ -227,7 +228,7 @@ def encode_json(value: Any) -> bytes:
         raise UnencodableValue(f"the value has no JSON form: {error}") from error
     if b"null" in text and _has_no_number(msgspec.to_builtins(value, enc_hook=_plain)):
         raise UnencodableValue("the value has no JSON form: it holds NaN or an infinity")
-    if len(text) > 2 * strict_json.MAX_DEPTH:
+    if len(text) > _SHALLOW_BYTES and text.count(b"{") + text.count(b"[") > strict_json.MAX_DEPTH:
         try:
             strict_json.check_depth(text)
         except JsonTooDeep as error:

@@ -178,7 +178,7 @@ class Hub:
 
     async def _listen(self) -> None:
         while True:
-            client = redis.asyncio.Redis.from_url(settings.REDIS_URL, decode_responses=True)
+            client = redis.asyncio.Redis.from_url(settings.REDIS_URL)
             try:
                 async with client.pubsub() as subscription:
                     await subscription.subscribe(CHANNEL)
@@ -186,7 +186,7 @@ class Hub:
                     while True:
                         message = await subscription.get_message(ignore_subscribe_messages=True, timeout=10.0)
                         if message is not None:
-                            self._hear(message["data"])
+                            self._hear(message["data"].decode(errors="replace"))
             except (redis.RedisError, OSError) as error:
                 if self.connected:
                     log.warning("redis is away, waiters poll instead", extra={"error": str(error)})
@@ -201,7 +201,7 @@ class Subscription:
     """The same for a synchronous consumer: waits on a connection of its own. Use it as a context manager."""
 
     def __init__(self) -> None:
-        self._client = redis.Redis.from_url(settings.REDIS_URL, decode_responses=True, socket_connect_timeout=0.5)
+        self._client = redis.Redis.from_url(settings.REDIS_URL, socket_connect_timeout=0.5)
         self._pubsub = self._client.pubsub(ignore_subscribe_messages=True)  # type: ignore[no-untyped-call]
         self._subscribed = False
 
@@ -214,7 +214,7 @@ class Subscription:
 
     def wait(self, partition_ids: Iterable[int], seconds: float) -> bool:
         """As `Hub.wait`; while Redis is away it only waits the time out."""
-        ids = {f"p{number}" for number in partition_ids}
+        ids = {b"p%d" % number for number in partition_ids}
         deadline = time.monotonic() + min(seconds, POLL_INTERVAL_SECONDS)
         while (left := deadline - time.monotonic()) > 0:
             try:
@@ -226,6 +226,6 @@ class Subscription:
                 self._subscribed = False
                 time.sleep(left)
                 return False
-            if message is not None and not ids.isdisjoint(message["data"].split(" ")):
+            if message is not None and not ids.isdisjoint(message["data"].split(b" ")):
                 return True
         return False

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import ast
+import inspect
 import re
+import textwrap
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from typing import Any
+from itertools import pairwise
+from typing import Any, get_args
 
 import msgspec
 
@@ -13,7 +17,7 @@ from brokers import errors
 from brokers.errors import BrokerError
 from brokers.rest.operation import NDJSON_TYPE, Operation
 from brokers.rest.problems import InternalError, MethodNotAllowed, Problem, RequestTimeout, status_of
-from brokers.rest.schemas import NAME_SCHEMA
+from brokers.rest.schemas import NAME_SCHEMA, REFINEMENTS
 
 TITLE = "Waystation"
 VERSION = "1"
@@ -53,7 +57,7 @@ def document(operations: Sequence[Operation]) -> dict[str, Any]:
     types: list[Any] = [Problem]
     for operation in operations:
         types += [kind for kind in (operation.body, *operation.answers.values()) if kind is not None]
-    _, components = msgspec.json.schema_components(list(dict.fromkeys(types)), ref_template=_REF)
+    components = _components(types)
     paths: dict[str, dict[str, Any]] = defaultdict(dict)
     for operation in operations:
         paths[operation.path][operation.method.lower()] = _operation(operation)
@@ -72,6 +76,53 @@ def document(operations: Sequence[Operation]) -> dict[str, Any]:
             "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
         },
     }
+
+
+def _components(types: Sequence[Any]) -> dict[str, Any]:
+    """Schemas of the types and of those inside of them, with what their fields' docstrings say."""
+    _, components = msgspec.json.schema_components(list(dict.fromkeys(types)), ref_template=_REF)
+    known = {kind.__name__: kind for root in types for kind in _structs(root)}
+    for name, schema in components.items():
+        for field, text in _field_texts(known[name]).items():
+            schema["properties"][field]["description"] = text
+        for field, refined in REFINEMENTS.get(name, {}).items():
+            (schema["properties"][field] if field else schema).update(refined)
+    return dict(sorted(components.items()))
+
+
+def _structs(root: Any) -> Iterable[type[msgspec.Struct]]:
+    """A type and all Structs that it is made of."""
+    found: dict[type[msgspec.Struct], None] = {}
+    waiting = [root]
+    while waiting:
+        kind = waiting.pop()
+        if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
+            if kind not in found:
+                found[kind] = None
+                waiting += [field.type for field in msgspec.structs.fields(kind)]
+        else:
+            waiting += get_args(kind)
+    return found
+
+
+def _field_texts(kind: type[msgspec.Struct]) -> dict[str, str]:
+    """The strings that stand below the fields of a Struct, by their names on the wire."""
+    wire = {field.name: field.encode_name for field in msgspec.structs.fields(kind)}
+    found: dict[str, str] = {}
+    for ancestor in reversed(kind.__mro__):
+        if ancestor.__module__.startswith("msgspec") or ancestor is object:
+            continue
+        declared = ast.parse(textwrap.dedent(inspect.getsource(ancestor))).body[0]
+        assert isinstance(declared, ast.ClassDef)
+        for above, below in pairwise(declared.body):
+            if (
+                isinstance(above, ast.AnnAssign)
+                and isinstance(above.target, ast.Name)
+                and isinstance(below, ast.Expr)
+                and isinstance(below.value, ast.Constant)
+            ):
+                found[wire[above.target.id]] = inspect.cleandoc(str(below.value.value))
+    return found
 
 
 def problems_of(operation: Operation) -> list[type[BrokerError]]:
@@ -114,20 +165,25 @@ def access_text(operation: Operation) -> str:
     """What a caller must hold, as a sentence."""
     needed = []
     for access in operation.access:
-        where = f" `{{{access.parameter}}}`" if access.parameter else f" {access.why}" if access.why else ""
-        needed.append(f"`{access.operation}` on {access.resource_type}{where}")
-    return f"Needs {' and '.join(needed)}." if needed else ""
+        if access.why.startswith("on "):
+            needed.append(f"`{access.operation}` {access.why}")
+        else:
+            where = f" `{{{access.parameter}}}`" if access.parameter else ""
+            needed.append(f"`{access.operation}` on {access.resource_type}{where}")
+            needed[-1] += f" ({access.why})" if access.why else ""
+    return f"Needs {' and '.join(needed)}." if needed else "Needs no token."
 
 
 def _parameters(operation: Operation) -> Iterable[dict[str, Any]]:
     for name in _PATH.findall(operation.path):
         schema = _PARAMETERS.get(name, _IDENTIFIER)
         yield {"name": name, "in": "path", "required": True, "schema": schema}
+    texts = _field_texts(operation.query) if msgspec.structs.fields(operation.query) else {}
     schema = msgspec.json.schema_components([operation.query], ref_template=_REF)[1].get(operation.query.__name__, {})
     for name, described in schema.get("properties", {}).items():
         parameter = {"name": name, "in": "query", "required": False, "schema": _without_null(described)}
-        if text := described.pop("description", None):
-            parameter["description"] = text
+        if name in texts:
+            parameter["description"] = texts[name]
         yield parameter
     for name, text in operation.headers:
         yield {
@@ -143,7 +199,8 @@ def _without_null(schema: dict[str, Any]) -> dict[str, Any]:
     if "anyOf" not in schema:
         return schema
     kinds = [kind for kind in schema["anyOf"] if kind.get("type") != "null"]
-    return {**kinds[0]} if len(kinds) == 1 else {"anyOf": kinds}
+    default = {"default": schema["default"]} if schema.get("default") is not None else {}
+    return {**(kinds[0] if len(kinds) == 1 else {"anyOf": kinds}), **default}
 
 
 def _request_content(operation: Operation) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from brokers.settings import (
     MAX_PARTITIONS,
     MAX_RECORD_BYTES,
     MAX_RECORD_BYTES_LIMIT,
+    MAX_RECORDS_PER_REQUEST,
     MAX_TIMESTAMP_MS,
     RETENTION_MS,
 )
@@ -62,7 +63,9 @@ class TopicDeclaration(Request):
     max_record_bytes: Annotated[int, Meta(ge=1, le=MAX_RECORD_BYTES_LIMIT)] = MAX_RECORD_BYTES
     """Key, value and headers of one record together."""
     cleanup_policy: Literal["delete", "compact"] = "delete"
-    partitioner: Annotated[str, Meta(min_length=1, max_length=200)] = "crc32"
+    partitioner: Annotated[
+        str, Meta(min_length=1, max_length=200, extra_json_schema={"examples": ["crc32", "murmur2"]})
+    ] = "crc32"
     """`crc32` (librdkafka's default), `murmur2` (the Java producer's), or a declared function's dotted name."""
 
 
@@ -115,7 +118,7 @@ class PartitionList(msgspec.Struct):
 # -- records ----------------------------------------------------------------------------------------------------
 
 
-class RecordToPublish(Request, omit_defaults=True):
+class RecordToPublish(Request, omit_defaults=True, gc=False):
     """One record. `value` or `value_base64` is needed; a null value is a tombstone."""
 
     value: msgspec.Raw | UnsetType = UNSET
@@ -166,6 +169,13 @@ class FetchedRecords(msgspec.Struct):
     next_offset: int
     latest_offset: int
 
+
+REFINEMENTS: dict[str, dict[str, dict[str, Any]]] = {
+    "RecordsToPublish": {"records": {"minItems": 1, "maxItems": MAX_RECORDS_PER_REQUEST}},
+    "RecordToPublish": {"": {"anyOf": [{"required": ["value"]}, {"required": ["value_base64"]}]}},
+    "ResetPlace": {"": {"minProperties": 1, "maxProperties": 1}},
+}
+"""What the code demands and the types do not say, for the schema of a type ("") or of one of its fields."""
 
 # -- tokens -----------------------------------------------------------------------------------------------------
 

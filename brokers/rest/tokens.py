@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
+from typing import Annotated
 
+import msgspec
 from django.contrib.auth.models import User
+from msgspec import Meta
 
-from brokers import strict_json, tokens
+from brokers import tokens
 from brokers.access import GrantRule
 from brokers.errors import AccessDenied, InvalidValue, TokenNotFound
 from brokers.models import ApiToken
 from brokers.rest import schemas
 from brokers.rest.operation import Access, Answer, Call, Operation
 from brokers.rest.threads import in_thread
-from brokers.rest.topics import PageQuery, rfc3339
+from brokers.rest.topics import rfc3339
 
+_RFC3339 = re.compile(
+    r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,9})?([Zz]|[+-][0-9]{2}:[0-9]{2})"
+)
 _CREATE = Access("create", "token")
 _DESCRIBE = Access("describe", "token")
 _DELETE = Access("delete", "token")
@@ -38,11 +45,14 @@ def _instant(text: str | None) -> datetime | None:
     if text is None:
         return None
     try:
-        moment = datetime.fromisoformat(text)
-    except ValueError as error:
-        raise InvalidValue("expires_at must be an RFC 3339 date and time", pointer="/expires_at") from error
-    if moment.tzinfo is None:
-        raise InvalidValue("expires_at needs a zone, such as Z", pointer="/expires_at")
+        if not _RFC3339.fullmatch(text):
+            raise ValueError(text)
+        moment = datetime.fromisoformat(text.upper()).astimezone(UTC)
+    except (ValueError, OverflowError) as error:
+        raise InvalidValue(
+            "expires_at must be an RFC 3339 date and time with its zone, such as 2030-01-31T00:00:00Z",
+            pointer="/expires_at",
+        ) from error
     if moment <= datetime.now(UTC):
         raise InvalidValue("expires_at has passed already", pointer="/expires_at")
     return moment
@@ -73,13 +83,20 @@ async def post_token(call: Call) -> Answer:
 
 
 def _owner(call: Call) -> int | None:
-    return None if call.principal.superuser else call.principal.user_id
+    return None if call.principal.superuser else call.principal.user_id or 0
+
+
+class TokenPageQuery(msgspec.Struct):
+    """Which part of the list."""
+
+    limit: Annotated[int, Meta(ge=1, le=1000)] = 100
+    after: Annotated[int, Meta(ge=0, le=2**63 - 1)] = 0
+    """The `next` of the page before."""
 
 
 async def get_tokens(call: Call) -> Answer:
     """Live tokens: all of them for an administrator, else those of the caller's owner."""
-    after = strict_json.parse_integer(call.query.after, pointer="/after", minimum=0) if call.query.after else None
-    limit = call.query.limit
+    after, limit = call.query.after, call.query.limit
 
     def read() -> tuple[list[schemas.Token], str | None]:
         rows = tokens.page(after, limit, _owner(call))
@@ -91,7 +108,10 @@ async def get_tokens(call: Call) -> Answer:
 
 
 async def delete_token(call: Call) -> Answer:
-    """Revokes a token: at once in this process, within two seconds in others."""
+    """Revokes a token: at once in the process that answers, within two seconds in others.
+
+    Tokens that it issued live on.
+    """
     await in_thread(tokens.revoke, call.path["id"], owner_id=_owner(call), actor=call.actor())
     return Answer(204)
 
@@ -116,7 +136,7 @@ def operations() -> list[Operation]:
             tag="Tokens",
             access=(_DESCRIBE,),
             handler=get_tokens,
-            query=PageQuery,
+            query=TokenPageQuery,
             answers={200: schemas.TokenPage},
         ),
         Operation(

@@ -116,7 +116,7 @@ select base_offset, offset_span, base_ts, codec, payload, stored_at from (
   select *, sum(octet_length(payload)) over (order by base_offset) - octet_length(payload) as before from (
     select base_offset, offset_span, base_ts, codec, payload, stored_at from brokers_log_batch
     where partition_id = %s::int and base_offset >= %s::bigint and base_offset < %s::bigint
-    order by base_offset limit %s::int) some) measured
+    order by base_offset limit %s::int) next) measured
 where before < %s::bigint order by base_offset
 
 -- name: rewrite  puts a compacted batch in the place of the old one

@@ -1,6 +1,9 @@
 -- name: append  one batch, at once: its base offset
 select brokers_log_append(%s::int, %s::int, %s::bigint, %s::bigint, %s::smallint, %b::bytea)
 
+-- name: append_call  one batch more in the same SELECT (part of a statement)
+brokers_log_append(%s::int, %s::int, %s::bigint, %s::bigint, %s::smallint, %b::bytea)
+
 -- name: append_many  batches of several partitions in ascending order, all or nothing: their base offsets
 select brokers_log_append_many(%s::int[], %s::int[], %s::bigint[], %s::bigint[], %s::smallint[], %b::bytea[])
 

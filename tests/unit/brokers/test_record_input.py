@@ -8,6 +8,7 @@ import decimal
 import enum
 import types
 import uuid
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -166,7 +167,7 @@ def test_a_wrong_record_is_named_with_its_place(record: Any, error: type[Invalid
 
 
 def test_headers_of_other_mappings_and_text_classes_become_plain() -> None:
-    headers = types.MappingProxyType({mark_safe("h"): mark_safe("v")})
+    headers: Mapping[str, str] = types.MappingProxyType({str(mark_safe("h")): mark_safe("v")})
     row = record_input.one_row(1, None, headers, None)
     assert type(row[4]) is dict
     assert {(type(name), type(text)) for name, text in row[4].items()} == {(str, str)}
