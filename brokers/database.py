@@ -150,4 +150,6 @@ async def close() -> None:
     """Closes this event loop's pool, if it was opened."""
     mine = _pools.pop(asyncio.get_running_loop(), None)
     if mine is not None:
+        if mine in _checks:
+            _checks[mine].cancel()
         await mine.close()

@@ -42,8 +42,11 @@ class Endpoint:
         self.operation = operation
         self.meter = Meter(operation.name)
         self._bodies = bodies
+        self._public = operation.public
         self._handler = operation.handler
         self._body = operation.body
+        self._raw_body = operation.raw_body
+        self._media_types = operation.media_types
         parameters = re.findall(r"\{(\w+)\}", operation.path)
         self._names = [name for name in parameters if name in _NAMED]
         self._identifiers = [name for name in parameters if name not in _NAMED and name != "partition"]
@@ -67,12 +70,13 @@ class Endpoint:
         self.meter.add(answer.status, time.perf_counter() - started)
 
     async def _answer(self, path: Mapping[str, str], scope: Scope, receive: Receive) -> Answer:
-        headers = dict(scope["headers"])
-        if self.operation.public:
+        pairs = scope["headers"]
+        headers = dict(pairs)
+        if self._public:
             principal = ANONYMOUS
         else:
-            if len(headers) != len(scope["headers"]):
-                _refuse_two_tokens(scope["headers"])
+            if len(headers) != len(pairs):
+                _refuse_two_tokens(pairs)
             authorization = headers.get(b"authorization")
             known = heard_of(authorization) if authorization else None
             principal = known or await aauthenticate_header(authorization)
@@ -87,9 +91,9 @@ class Endpoint:
         query = self._query.read(scope["query_string"])
         if self._body is None:
             return await self._handler(Call(principal, path, query, None, b"", "", headers))
-        kind = media_type(headers, self.operation.media_types)
+        kind = media_type(headers, self._media_types)
         raw = await self._bodies.read(headers, receive)
-        body = None if self.operation.raw_body else strict_json.decode(raw, self._body)
+        body = None if self._raw_body else strict_json.decode(raw, self._body)
         return await self._handler(Call(principal, path, query, body, raw, kind, headers))
 
 

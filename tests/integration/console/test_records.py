@@ -147,7 +147,7 @@ HOSTILE = (
     b"<script>alert(1)</script>",
     b"<img src=x onerror=alert(1)>",
     b"</textarea></pre><script>alert(1)</script>",
-    b"{{7*7}}{% debug %}",
+    b"{% widthratio 7919 1 7907 %}{% debug %}",
     b"javascript:alert(1)",
     "\u202egnp.exe \u200b\u2066\x1b[31m\r\n\x00\x85".encode(),
     b"\xff\xfe\x00",
@@ -173,7 +173,7 @@ def test_hostile_content_is_shown_as_text(value: bytes, view: str, admin: Client
         assert "<script>alert" not in page
         assert "<img src=x" not in page
         assert 'href="javascript' not in page
-        assert "49" not in page.partition("<main")[2].partition("U+")[0] or b"{{" not in value
+        assert str(7919 * 7907) not in page
 
 
 def test_characters_that_cannot_be_seen_are_drawn(admin: Client) -> None:

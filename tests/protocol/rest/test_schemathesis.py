@@ -1,7 +1,7 @@
 """Schemathesis reads the running server's OpenAPI document and tries to catch the two disagreeing.
 
-Two runs on a server of their own, with a fixed seed: one knows nothing and mostly meets 4xx; the other names a topic,
-a group and a member that are there, and so gets inside. No answer may be 5xx, and each must be as the document says:
+Two runs on a server of their own, with a fixed seed: one knows nothing and mostly meets 4xx; the other names topics,
+groups and members that are there, and so gets inside. No answer may be 5xx, and each must be as the document says:
 status, media type, headers, schema; what the document allows is accepted and what it forbids is refused.
 """
 
@@ -20,6 +20,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from messaging_site import asgi
+from tests.protocol.rest import schemathesis_hooks
 from tests.server import ROOT, Server, fresh_database, running
 
 SECONDS = 100
@@ -46,14 +47,17 @@ def server() -> Iterator[Server]:
         yield started
 
 
-def schemathesis(server: Server, directory: Path, config: str, *options: str) -> dict[str, set[int]]:
+def schemathesis(
+    server: Server, directory: Path, config: str, *options: str, known_topic: str = ""
+) -> dict[str, set[int]]:
     """Runs it; the statuses that each operation answered."""
     directory.joinpath("config.toml").write_text(config)
     report = directory / "report.har"
     command = [sys.executable, "-m", "schemathesis.cli", "--config-file", str(directory / "config.toml"), "run"]
     command += [f"{server.url}/api/openapi.json", "--header", f"Authorization: Bearer {server.admin_token}"]
     command += ["--checks", "all", "--warnings", "off", "--report-har-path", str(report), *options]
-    hooks = {"PYTHONPATH": str(ROOT), "SCHEMATHESIS_HOOKS": "tests.protocol.rest.schemathesis_hooks"}
+    hooks = {"PYTHONPATH": str(ROOT), "SCHEMATHESIS_HOOKS": schemathesis_hooks.__name__}
+    hooks[schemathesis_hooks.KNOWN_TOPIC] = known_topic
     done = subprocess.run(
         command, cwd=directory, env=os.environ | hooks, capture_output=True, text=True, timeout=SECONDS, check=False
     )
@@ -92,17 +96,25 @@ def test_a_stranger_finds_no_disagreement(server: Server, tmp_path: Path) -> Non
 @pytest.mark.timeout(SECONDS + 60)
 def test_one_who_knows_what_is_there_finds_no_disagreement(server: Server, tmp_path: Path) -> None:
     with server.client() as api:
-        assert api.post("/api/v1/topics", json={"name": "known", "partitions": 2}).status_code == 201
-        records = [{"key": str(n), "value": n} for n in range(20)]
-        assert api.post("/api/v1/topics/known/records", json={"records": records}).status_code == 200
-        joined = api.post("/api/v1/groups/known/members", json={"topics": ["known"]}).json()
+        for topic in ("known", "still"):
+            assert api.post("/api/v1/topics", json={"name": topic, "partitions": 2}).status_code == 201
+            records = [{"key": str(n), "value": n} for n in range(20)]
+            assert api.post(f"/api/v1/topics/{topic}/records", json={"records": records}).status_code == 200
+        members = {
+            group: api.post(f"/api/v1/groups/{group}/members", json={"topics": ["still"]}).json()["member_id"]
+            for group in ("known", "still")
+        }
     known = f"""
+[[operations]]
+include-name = "POST /api/v1/groups/{{group}}/members/{{member_id}}/commits"
+parameters = {{ "path.group" = "still", "path.member_id" = "{members["still"]}" }}
+
 [parameters]
 "path.topic" = "known"
 "path.group" = "known"
-"path.member_id" = "{joined["member_id"]}"
+"path.member_id" = "{members["known"]}"
 "path.partition" = 0
 """
     options = ("--phases", "examples,coverage,fuzzing", "-n", "80", "--seed", "2", "--exclude-method", "DELETE")
-    found = schemathesis(server, tmp_path, CONFIG + known, *options)
+    found = schemathesis(server, tmp_path, CONFIG + known, *options, known_topic="still")
     assert succeeded(found) == {name for name in OPERATIONS if not name.startswith("delete_")}

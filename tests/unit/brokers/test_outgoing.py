@@ -124,7 +124,8 @@ def test_a_partition_that_is_not_there_is_refused(number: int) -> None:
 def test_a_batch_holds_at_most_1000_records() -> None:
     made = plan(topic(1), Outgoing([row(b"%d" % n) for n in range(2500)]))
     assert [batch.record_count for _, batch in made.batches] == [1000, 1000, 500]
-    assert [stored(made)[0, n].value_bytes for n in range(2500)] == [b"%d" % n for n in range(2500)]
+    log = stored(made)
+    assert [log[0, n].value_bytes for n in range(2500)] == [b"%d" % n for n in range(2500)]
 
 
 @pytest.mark.parametrize(
