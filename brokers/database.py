@@ -151,5 +151,5 @@ async def close() -> None:
     mine = _pools.pop(asyncio.get_running_loop(), None)
     if mine is not None:
         if mine in _checks:
-            _checks[mine].cancel()
+            await asyncio.wait([_checks[mine]], timeout=POOL_WAIT_SECONDS)
         await mine.close()
