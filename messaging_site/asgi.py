@@ -7,8 +7,11 @@ lifespan, so what needs starting is started by the first request there.
 from __future__ import annotations
 
 import os
+import warnings
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "messaging_site.settings")
+# WhiteNoise answers with files that it reads synchronously; they are small, and read in one piece.
+warnings.filterwarnings("ignore", message="StreamingHttpResponse must consume synchronous iterators")
 
 from django.core.asgi import get_asgi_application
 

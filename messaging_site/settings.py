@@ -40,6 +40,7 @@ INSTALLED_APPS = [
 
 MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
+    "messaging_site.cookies.secure_over_https",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "csp.middleware.CSPMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
@@ -113,8 +114,8 @@ STATIC_ROOT = None  # WhiteNoise serves what the finders find
 WHITENOISE_USE_FINDERS = True
 WHITENOISE_AUTOREFRESH = DEBUG
 
-# Cookies are Secure over HTTPS (a proxy says so by X-Forwarded-Proto) and not over plain HTTP on loopback, where any
-# client must be able to sign in.
+# Cookies are Secure over HTTPS (`cookies.secure_over_https`; a proxy says so by X-Forwarded-Proto) and not over plain
+# HTTP on loopback, where any client must be able to sign in. Elsewhere they are always Secure.
 _LOOPBACK = environment.is_loopback(ENVIRONMENT.host)
 SECURE_PROXY_SSL_HEADER = None if _LOOPBACK else ("HTTP_X_FORWARDED_PROTO", "https")
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = not _LOOPBACK

@@ -12,9 +12,10 @@ import sys
 from typing import Any
 
 import structlog
-from prometheus_client import REGISTRY, CollectorRegistry, generate_latest, multiprocess
+from prometheus_client import REGISTRY, CollectorRegistry, Gauge, generate_latest, multiprocess
 
-from brokers.metrics import StoreCollector
+from brokers.errors import Unavailable
+from brokers.metrics import Collected, StoreCollector
 
 _SHARED: list[Any] = [
     structlog.contextvars.merge_contextvars,
@@ -43,7 +44,7 @@ def configure_logging(config: dict[str, Any]) -> None:
     )
     root = logging.getLogger()
     root.handlers[:] = [handler]
-    root.setLevel(os.environ.get("LOG_LEVEL", "INFO"))
+    root.setLevel(logging.INFO)
     logging.getLogger("django.request").setLevel(logging.ERROR)
     logging.getLogger("uvicorn.access").setLevel(logging.WARNING)
     for name in ("uvicorn", "uvicorn.error"):
@@ -62,6 +63,17 @@ def exposition() -> bytes:
         multiprocess.MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
     else:
         registry = REGISTRY
+    return generate_latest(registry) + _store_exposition()
+
+
+def _store_exposition() -> bytes:
+    """What the database holds for all processes; nothing while it is away, which the gauge says."""
     store = CollectorRegistry()
-    store.register(StoreCollector())
-    return generate_latest(registry) + generate_latest(store)
+    up = Gauge("waystation_database_up", "Whether the database answered", registry=store)
+    try:
+        figures = list(StoreCollector().collect())
+    except Unavailable:
+        return generate_latest(store)
+    up.set(1)
+    store.register(Collected(figures))
+    return generate_latest(store)

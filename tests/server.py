@@ -48,7 +48,7 @@ class Server:
     def client(self, token: str | None = ADMIN_TOKEN, **options: Any) -> httpx.Client:
         """An HTTP client with the given token; close it, or use it as a context manager."""
         headers = {"Authorization": f"Bearer {token}"} if token else {}
-        return httpx.Client(base_url=self.url, headers=headers, timeout=40, **options)
+        return httpx.Client(base_url=self.url, headers=headers, **{"timeout": 40} | options)
 
     def manage(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Runs `manage.py` beside the server, on its database."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
@@ -15,7 +15,7 @@ from brokers.group_members import (
     SESSION_TIMEOUT_LIMIT_MS,
     SESSION_TIMEOUT_MS,
 )
-from brokers.rest.schemas import Name, Offset, Partition, Request, Timestamp
+from brokers.rest.schemas import FetchedRecord, Name, Offset, Partition, Request, Timestamp
 from brokers.settings import MAX_RECORDS_PER_REQUEST, MAX_WAIT_MS
 
 Generation = Annotated[int, Meta(ge=0, le=2**63 - 1)]
@@ -67,18 +67,10 @@ class PollRequest(Request, rename={"start": "from"}):
     """Where to read on instead of where the last poll ended, for whoever lost its answer."""
 
 
-class PolledRecord(msgspec.Struct, omit_defaults=True):
-    """A record; bytes come as `value_base64`, a key that is not UTF-8 as `key_base64`."""
+class PolledRecord(FetchedRecord, omit_defaults=True, kw_only=True):
+    """A record as a fetch gives it, with its topic."""
 
     topic: str
-    partition: int
-    offset: int
-    timestamp: int
-    headers: dict[str, str]
-    key: str | UnsetType | None = UNSET
-    key_base64: str | UnsetType = UNSET
-    value: Any | UnsetType = UNSET
-    value_base64: str | UnsetType = UNSET
 
 
 class PolledRecords(msgspec.Struct):

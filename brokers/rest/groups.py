@@ -151,6 +151,7 @@ class GroupRoutes:
                 handler=self.post_member,
                 body=schemas.MembershipRequest,
                 answers={201: schemas.Membership},
+                answer_headers=(("Location", "The new member's path."),),
                 problems=(TopicNotFound, Conflict),
             ),
             Operation(

@@ -77,6 +77,7 @@ class RecordRoutes:
                 raw_body=True,
                 media_types=(JSON_TYPE, NDJSON_TYPE),
                 answers={200: Offsets},
+                answer_headers=(("Idempotent-Replayed", "`true` when this is the answer of an earlier request."),),
                 headers=(("Idempotency-Key", "A repeat within 24 hours gets the first answer and stores nothing."),),
                 problems=(
                     TopicNotFound,

@@ -6,10 +6,11 @@ found the operation by its path.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -90,11 +91,37 @@ class Endpoint:
             authorize(principal, needed.operation, needed.resource_type, resource)
         query = self._query.read(scope["query_string"])
         if self._body is None:
-            return await self._handler(Call(principal, path, query, None, b"", "", headers))
+            call = Call(principal, path, query, None, b"", "", headers)
+            return await (_while_wanted(self._handler(call), receive) if _waits(query) else self._handler(call))
         kind = media_type(headers, self._media_types)
         raw = await self._bodies.read(headers, receive)
         body = None if self._raw_body else strict_json.decode(raw, self._body)
-        return await self._handler(Call(principal, path, query, body, raw, kind, headers))
+        call = Call(principal, path, query, body, raw, kind, headers)
+        return await (_while_wanted(self._handler(call), receive) if _waits(body) else self._handler(call))
+
+
+def _waits(asked: object) -> bool:
+    return bool(getattr(asked, "wait_ms", 0))
+
+
+async def _while_wanted(handling: Awaitable[Answer], receive: Receive) -> Answer:
+    """The answer of a call that may be held; it ends as soon as its caller has gone away."""
+    answer = asyncio.ensure_future(handling)
+    gone = asyncio.ensure_future(_gone(receive))
+    try:
+        await asyncio.wait({answer, gone}, return_when=asyncio.FIRST_COMPLETED)
+        if answer.done():
+            return answer.result()
+        raise Disconnected
+    finally:
+        for task in (answer, gone):
+            task.cancel()
+        await asyncio.gather(answer, gone, return_exceptions=True)
+
+
+async def _gone(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        continue
 
 
 def _refuse_two_tokens(pairs: list[tuple[bytes, bytes]]) -> None:

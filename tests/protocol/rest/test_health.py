@@ -104,6 +104,21 @@ def test_answers_are_counted_and_timed_by_operation(api: httpx.Client) -> None:
     assert grown('waystation_request_seconds_sum{operation="post_records"}') > 0
 
 
+@pytest.mark.parametrize("operation", ["get_records", "post_poll"])
+def test_a_held_call_ends_when_its_caller_has_gone(server: Server, api: httpx.Client, operation: str) -> None:
+    topic, group = unique(), unique("g")
+    api.post("/api/v1/topics", json={"name": topic, "partitions": 1})
+    member = api.post(f"/api/v1/groups/{group}/members", json={"topics": [topic]}).json()["member_id"]
+    gone = f'waystation_requests_total{{operation="{operation}",status="499"}}'
+    before = figures(api).get(gone, 0)
+    with server.client(timeout=0.5) as impatient, pytest.raises(httpx.ReadTimeout):
+        if operation == "get_records":
+            impatient.get(f"/api/v1/topics/{topic}/partitions/0/records", params={"wait_ms": 30000})
+        else:
+            impatient.post(f"/api/v1/groups/{group}/members/{member}/poll", json={"wait_ms": 30000})
+    wait_for(lambda: figures(api).get(gone, 0) == before + 1, lambda: figures(api))
+
+
 def figures(api: httpx.Client) -> dict[str, float]:
     lines = api.get("/metrics").text.splitlines()
     pairs = (line.rsplit(" ", 1) for line in lines if not line.startswith("#"))
@@ -144,6 +159,7 @@ def test_a_store_that_is_away_is_named_and_comes_back() -> None:
             assert "retry-after" in away.headers
             assert client.get("/healthz").status_code == 200
             assert client.get("/api/openapi.json").status_code == 200
+            assert figures(client)["waystation_database_up"] == 0
             for answer in (
                 client.post(records, json={"records": [{"value": 2}]}),
                 client.get(f"/api/v1/topics/{topic}/partitions/0/records"),
