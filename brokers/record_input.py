@@ -30,12 +30,9 @@ def _plain(value: Any) -> Any:
 
 _encode_json = msgspec.json.Encoder(enc_hook=_plain).encode
 _FIELDS = frozenset({"value", "key", "headers", "partition", "timestamp"})
-_PLAIN = frozenset({"value", "key"})
 _ENCODINGS = (RAW, JSON)
 _SHALLOW_BYTES = 2 * strict_json.MAX_DEPTH
 """A shorter text cannot be nested too deeply."""
-_NOTHING_MORE = (None, None, None)
-"""Headers, partition and timestamp of a `NewRecord` that has none."""
 NO_HEADERS: Mapping[str, str] = {}
 
 
@@ -46,14 +43,16 @@ def outgoing(records: Iterable[Mapping[str, Any] | NewRecord]) -> Outgoing:
     add = rows.append
     for record in records:
         try:
-            if type(record) is NewRecord and record[3:] == _NOTHING_MORE and type(record[0]) is bytes:
-                if len(record[0]) > MAX_KEY_BYTES:
-                    key_bytes(record[0])
-                if type(record[1]) is not bytes or record[2] not in _ENCODINGS:
-                    _check_encoded(record)
-                add((0, record[0], record[1], record[2], NO_HEADERS))
-                continue
-            if type(record) is dict and record.keys() <= _PLAIN:
+            if type(record) is NewRecord:
+                key, value, encoding, headers, number, stamp = record
+                if headers is None and number is None and stamp is None and type(key) is bytes:
+                    if len(key) > MAX_KEY_BYTES:
+                        key_bytes(key)
+                    if type(value) is not bytes or encoding not in _ENCODINGS:
+                        _check_encoded(record)
+                    add((0, key, value, encoding, NO_HEADERS))
+                    continue
+            elif type(record) is dict and "value" in record and len(record) == (2 if "key" in record else 1):
                 value = record["value"]
                 key = record.get("key")
                 if type(key) is str:

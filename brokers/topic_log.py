@@ -150,8 +150,15 @@ def read(info: TopicInfo, partition: int, offset: int, limit: int = 100, max_byt
 def fetch(topic: str, partition: int, offset: int, limit: int = 100, max_bytes: int = DEFAULT_FETCH_BYTES) -> Fetched:
     """`read` by the topic's name, with the partition's bounds."""
     info = lookup(topic)
-    result = read(info, partition, offset, limit, max_bytes)
-    return Fetched(*result, *bounds(info, partition))
+    number = info.partition_id(partition)
+    with sync_cursor() as cursor:
+        while True:
+            asked = (number, offset, limit, max_bytes)
+            rows = cursor.execute(SQL.fetch_with_bounds, asked, binary=True).fetchall()
+            found, more = _fetched(info, partition, offset, limit, rows)
+            if not more:
+                return found
+            offset = found.next_offset
 
 
 async def afetch(
@@ -162,12 +169,20 @@ async def afetch(
     number = info.partition_id(partition)
     async with acquire() as conn:
         while True:
-            rows = await (await conn.execute(SQL.fetch, (number, offset, limit, max_bytes), binary=True)).fetchall()
-            found = _check_range(info, partition, offset, await (await conn.execute(SQL.bounds, (number,))).fetchone())
-            result = _decode(info.name, partition, offset, limit, rows)
-            if result.records or not rows:
-                return Fetched(*result, *found)
-            offset = result.next_offset
+            asked = (number, offset, limit, max_bytes)
+            rows = await (await conn.execute(SQL.fetch_with_bounds, asked, binary=True)).fetchall()
+            found, more = _fetched(info, partition, offset, limit, rows)
+            if not more:
+                return found
+            offset = found.next_offset
+
+
+def _fetched(info: TopicInfo, partition: int, offset: int, limit: int, rows: list[Any]) -> tuple[Fetched, bool]:
+    """What rows of `fetch_with_bounds` hold, and whether to go on because compaction left nothing in them."""
+    earliest, latest = _check_range(info, partition, offset, rows[0] if rows else None)
+    batches = [row[2:] for row in rows if row[2] is not None]
+    found = _decode(info.name, partition, offset, limit, batches)
+    return Fetched(*found, earliest, latest), bool(batches) and not found.records
 
 
 def _check_range(info: TopicInfo, partition: int, offset: int, row: tuple[Any, ...] | None) -> Bounds:
@@ -175,7 +190,7 @@ def _check_range(info: TopicInfo, partition: int, offset: int, row: tuple[Any, .
         raise gone(LookupError(partition), info)
     if offset < row[0]:
         raise OffsetOutOfRange(info.name, partition, offset, row[0], row[1])
-    return Bounds(*row)
+    return Bounds(row[0], row[1])
 
 
 def _decode(topic: str, partition: int, offset: int, limit: int, rows: list[Any]) -> Read:
@@ -185,7 +200,10 @@ def _decode(topic: str, partition: int, offset: int, limit: int, rows: list[Any]
         batch = codec.decode(topic, partition, base, base_ts, kind, payload)
         if base < offset:
             batch = batch[offset - base :] if kind == codec.DENSE else [r for r in batch if r.offset >= offset]
-        records = batch if not records else records + batch
+        if records:
+            records += batch
+        else:
+            records = batch
         end = base + span
     if len(records) > limit:
         del records[limit:]

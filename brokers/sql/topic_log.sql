@@ -13,6 +13,15 @@ select brokers_log_stage(%s::int, %s::int, %s::bigint, %s::bigint, %s::smallint,
 -- name: fetch  whole batches from an offset on, until enough records or bytes
 select base_offset, offset_span, base_ts, codec, payload from brokers_log_fetch(%s::int, %s::bigint, %s::int, %s::bigint)
 
+-- name: fetch_with_bounds  the same in one round trip with the partition's bounds; one row without a batch at least
+select bounds.earliest, bounds.latest, f.base_offset, f.offset_span, f.base_ts, f.codec, f.payload
+from (
+  select p.id, p.earliest_offset as earliest, greatest(p.earliest_offset, (
+    select base_offset + offset_span from brokers_log_batch b
+    where b.partition_id = p.id and b.base_offset >= 0 order by b.base_offset desc limit 1)) as latest
+  from brokers_partition p where p.id = %s::int offset 0) bounds
+left join lateral brokers_log_fetch(bounds.id, %s::bigint, %s::int, %s::bigint) f on true
+
 -- name: bounds  the earliest offset and the one that the next record gets
 select earliest_offset, brokers_log_latest(id) from brokers_partition where id = %s::int
 
