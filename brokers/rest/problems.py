@@ -118,10 +118,10 @@ def _tree(root: type[BrokerError]) -> Iterator[type[BrokerError]]:
 
 
 def catalogue() -> list[tuple[str, int, str]]:
-    """Every code with its status and meaning, for the documentation."""
+    """Every code with its status and meaning, for the documentation; errors of commands alone are no part of it."""
     found = {
         error.code: (status_of(error), (error.__doc__ or "").strip())
         for error in _tree(BrokerError)
-        if error is not BrokerError
+        if error is not BrokerError and error.__module__ in (errors.__name__, __name__)
     }
     return sorted((code, status, text) for code, (status, text) in found.items())
