@@ -45,8 +45,8 @@ check: $(INSTALLED_DEV) ## Format, lint, types, import contracts, system checks,
 bench: $(INSTALLED_DEV) ## Measure, print a table, write bench/results/
 	@exec $(PY) -m bench
 
-faults: $(INSTALLED_DEV) ## The tests that kill, stop and starve processes
-	@exec $(PY) -m pytest tests/integration tests/acceptance -k "kill or fault or stop"
+faults: $(INSTALLED_DEV) ## The tests that kill, stop and starve processes, for minutes
+	@exec env FAULT_SECONDS=$${FAULT_SECONDS:-150} $(PY) -m pytest tests/integration tests/acceptance -k "kill or fault or stop"
 
 audit: $(INSTALLED_DEV) ## Dependencies that do not fit together, or have a published vulnerability
 	$(PY) -m pip check

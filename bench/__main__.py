@@ -23,7 +23,7 @@ from bench import machine, measurement, stores, summary
 from bench.measurement import Measurement
 from bench.rounds import FULL, QUICK, Extent
 
-GROUPS = ("append", "fetch", "transactional", "rest", "latency", "kafka", "growth")
+GROUPS = ("append", "fetch", "transactional", "rest", "latency", "listeners", "handovers", "kafka", "growth")
 Measure = Callable[[], Iterator[Measurement]]
 
 
@@ -41,7 +41,7 @@ def _arguments() -> argparse.Namespace:
 
 def _measures(extent: Extent, data_dir: Path) -> dict[str, Measure]:
     # Imported here: they need Django to be set up on the run's own stores.
-    from bench import append, fetch, growth, kafka, latency, rest, transactional
+    from bench import append, fetch, growth, handovers, kafka, latency, listeners, rest, transactional
 
     return {
         "append": lambda: append.measure(extent),
@@ -49,6 +49,8 @@ def _measures(extent: Extent, data_dir: Path) -> dict[str, Measure]:
         "transactional": lambda: transactional.measure(extent),
         "rest": lambda: rest.measure(extent),
         "latency": lambda: latency.measure(extent),
+        "listeners": lambda: listeners.measure(extent),
+        "handovers": lambda: handovers.measure(extent),
         "kafka": lambda: kafka.measure(extent, data_dir / "kafka"),
         "growth": lambda: growth.measure(extent, data_dir),
     }

@@ -8,6 +8,7 @@ that Waystation has by default. Waystation's records are durable in every row.
 
 from __future__ import annotations
 
+import json
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -18,18 +19,23 @@ from pathlib import Path
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
+from django.db import transaction
 
-from bench import log_steps, stores
+from bench import listeners, log_steps, stores
+from bench.handled.models import Handled
 from bench.measurement import Measurement
 from bench.rounds import Extent, Subject, interleaved, per_second
 from bench.workload import bytes_records, pairs
 
 PUBLISH_GOAL = 0.5
 CONSUME_GOAL = 1.0
+HANDLE_GOAL = 1.0
 SCRIPT = Path(__file__).parent / "peers" / "kafka.sh"
 BATCH = 1000
 _DEFAULT = "bench-default-flush"
 _FSYNC = "bench-fsync"
+_HANDLED = "bench-handled"
+_TRANSACTION = 100
 _NAMES = {
     _DEFAULT: "Kafka, its default flush settings (no fsync)",
     _FSYNC: "Kafka, flush.messages=1 (fsync each append)",
@@ -64,6 +70,7 @@ def _create_topics(address: str) -> None:
     admin = AdminClient({"bootstrap.servers": address})
     new = [
         NewTopic(_DEFAULT, num_partitions=1, replication_factor=1),
+        NewTopic(_HANDLED, num_partitions=1, replication_factor=1),
         NewTopic(_FSYNC, num_partitions=1, replication_factor=1, config={"flush.messages": "1"}),
     ]
     for future in admin.create_topics(new).values():
@@ -185,6 +192,61 @@ def _consumption(extent: Extent, address: str) -> Iterator[Measurement]:
     )
 
 
+def _handled_by_kafka(address: str, count: int) -> float:
+    """Records a second: consume a hundred, a row each by the ORM in a transaction, commit their offsets after it."""
+    consumer = Consumer(
+        {
+            "bootstrap.servers": address,
+            "group.id": f"bench-{time.monotonic_ns()}",
+            "enable.auto.commit": False,
+            "auto.offset.reset": "earliest",
+        }
+    )
+    try:
+        consumer.assign([TopicPartition(_HANDLED, 0, OFFSET_BEGINNING)])
+        done, started = 0, 0.0
+        while done < count:
+            messages = consumer.consume(num_messages=_TRANSACTION, timeout=_ANSWER_SECONDS)
+            if not messages:
+                raise PeerFailed(f"Kafka returned {done} of {count} records")
+            with transaction.atomic():
+                for message in messages:
+                    value = json.loads(message.value() or b"")
+                    name = (message.key() or b"").decode()
+                    Handled(record_key=name, number=value["number"], text=value["text"]).save(force_insert=True)
+            consumer.commit(asynchronous=False)
+            if not started:  # from the first transaction on, as the listener's speed is taken
+                started = time.perf_counter()
+                count += len(messages)
+            done += len(messages)
+        return (done - _TRANSACTION) / (time.perf_counter() - started)
+    finally:
+        consumer.close()
+
+
+def _handling(extent: Extent, address: str) -> Iterator[Measurement]:
+    """A row for each record in the same PostgreSQL."""
+    count = int(8_000 * max(extent.seconds, 0.5)) // BATCH * BATCH
+    producer = _producer(address)
+    fill = _producing(producer, _HANDLED, flush=True)
+    for _ in range(count // BATCH + 1):
+        fill()
+    listeners.create_table()
+    subjects: dict[str, Subject] = {
+        "listener": partial(listeners.listening, "row", count, 1),
+        "kafka": partial(_handled_by_kafka, address, count),
+    }
+    speeds = interleaved(subjects, extent.rounds)
+    yield Measurement(
+        group="Kafka, handle",
+        what="listener, a row by the ORM each, offset in the same transaction",
+        speeds=speeds["listener"],
+        reference="confluent-kafka, the same rows in transactions of 100, offsets committed after each",
+        reference_speeds=speeds["kafka"],
+        goal=HANDLE_GOAL,
+    )
+
+
 def measure(extent: Extent, directory: Path) -> Iterator[Measurement]:
     """Publish and consume against the broker that it starts in `directory`."""
     stores.empty_log()
@@ -193,4 +255,6 @@ def measure(extent: Extent, directory: Path) -> Iterator[Measurement]:
         yield from _publish(extent, address)
         stores.empty_log()
         yield from _consumption(extent, address)
+        stores.empty_log()
+        yield from _handling(extent, address)
     stores.empty_log()

@@ -78,17 +78,28 @@ async def _read(connection: _Connection, token: str, expected: int, latencies: l
 
 
 async def _run(port: int, token: str, seconds: float) -> tuple[list[float], list[float]]:
+    latencies: list[float] = []
+    reader = await _Connection.open(port)
+    try:
+        async with asyncio.timeout(seconds + _MARGIN_SECONDS), asyncio.TaskGroup() as tasks:
+            tasks.create_task(_read(reader, token, int(RATE * seconds), latencies))
+            sent = await publish_only(port, token, seconds)
+    finally:
+        await reader.close()
+    return latencies, sent
+
+
+async def publish_only(port: int, token: str, seconds: float) -> list[float]:
+    """Publishes at `RATE`; the milliseconds from when each record was due to its acknowledgement."""
     count = int(RATE * seconds)
     due_times: asyncio.Queue[int | None] = asyncio.Queue()
     sent: list[float] = []
-    latencies: list[float] = []
-    connections = [await _Connection.open(port) for _ in range(CONNECTIONS + 1)]
+    connections = [await _Connection.open(port) for _ in range(CONNECTIONS)]
     gc.collect()
     gc.disable()
     try:
         async with asyncio.timeout(seconds + _MARGIN_SECONDS), asyncio.TaskGroup() as tasks:
-            tasks.create_task(_read(connections[0], token, count, latencies))
-            for connection in connections[1:]:
+            for connection in connections:
                 tasks.create_task(_publish(connection, due_times, token, sent))
             started = time.perf_counter_ns() + 50_000_000
             put = 0
@@ -98,13 +109,13 @@ async def _run(port: int, token: str, seconds: float) -> tuple[list[float], list
                     due_times.put_nowait(due)
                     put += 1
                 await asyncio.sleep(_TICK_SECONDS / 2)
-            for _ in connections[1:]:
+            for _ in connections:
                 due_times.put_nowait(None)
     finally:
         gc.enable()
         for connection in connections:
             await connection.close()
-    return latencies, sent
+    return sent
 
 
 def measure(extent: Extent) -> Iterator[Measurement]:

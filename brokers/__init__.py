@@ -9,17 +9,38 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from brokers.declarations import topic
+    from brokers.listeners.registration import BatchListenerFailed, topic_listener
+    from brokers.processed import idempotent, process_once
     from brokers.publishing import apublish, apublish_many, publish, publish_many
+    from brokers.retries.backoff import ExponentialBackOff, FixedBackOff
 
 _HOMES = {
+    "BatchListenerFailed": "brokers.listeners.registration",
+    "ExponentialBackOff": "brokers.retries.backoff",
+    "FixedBackOff": "brokers.retries.backoff",
     "apublish": "brokers.publishing",
     "apublish_many": "brokers.publishing",
+    "idempotent": "brokers.processed",
+    "process_once": "brokers.processed",
     "publish": "brokers.publishing",
     "publish_many": "brokers.publishing",
     "topic": "brokers.declarations",
+    "topic_listener": "brokers.listeners.registration",
 }
 
-__all__ = ["apublish", "apublish_many", "publish", "publish_many", "topic"]
+__all__ = [
+    "BatchListenerFailed",
+    "ExponentialBackOff",
+    "FixedBackOff",
+    "apublish",
+    "apublish_many",
+    "idempotent",
+    "process_once",
+    "publish",
+    "publish_many",
+    "topic",
+    "topic_listener",
+]
 
 
 def __getattr__(name: str) -> object:

@@ -5,6 +5,7 @@ Called by whatever changes something; surfaces say who acts by an `Actor`.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,4 +33,21 @@ def record(actor: Actor, operation: str, resource_type: str, resource: str, deta
         resource_type=resource_type,
         resource=resource,
         details=details,
+    )
+
+
+def record_each(
+    actor: Actor, operation: str, resource_type: str, changes: Iterable[tuple[str, dict[str, Any]]]
+) -> None:
+    """`record` for many resources that change alike, each with details of its own, in one statement."""
+    AuditEntry.objects.bulk_create(
+        AuditEntry(
+            principal=actor.principal,
+            surface=actor.surface,
+            operation=operation,
+            resource_type=resource_type,
+            resource=resource,
+            details=details,
+        )
+        for resource, details in changes
     )

@@ -11,6 +11,7 @@ import asyncio
 import weakref
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import django.db
@@ -31,6 +32,9 @@ _pools: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Pool] = weakref.Wea
 
 _checks: dict[Pool, asyncio.Task[None]] = {}
 """Pools whose idle connections are being looked at."""
+
+in_handler: ContextVar[bool] = ContextVar("waystation_in_handler", default=False)
+"""Whether this is an asynchronous handler, whose transaction is on the thread that waits for it."""
 
 _CONNECTION_LOST = (psycopg.OperationalError, psycopg.InterfaceError, PoolTimeout)
 
@@ -61,6 +65,13 @@ def _one_line(error: BaseException) -> str:
     return str(error).strip().partition("\n")[0][:200] or type(error).__name__
 
 
+class StatementHook:
+    """An execute wrapper of Django's connection that hears of our own cursors too, which no wrapper sees."""
+
+    def before_own_statement(self) -> None:
+        """Called before a `sync_cursor` is lent."""
+
+
 @contextmanager
 def sync_cursor() -> Iterator[psycopg.Cursor[tuple[Any, ...]]]:
     """A server-side-binding cursor on Django's connection, part of the caller's transaction if there is one.
@@ -71,6 +82,9 @@ def sync_cursor() -> Iterator[psycopg.Cursor[tuple[Any, ...]]]:
     try:
         with store_errors():
             connection.ensure_connection()
+            for wrapper in connection.execute_wrappers:
+                if isinstance(wrapper, StatementHook):
+                    wrapper.before_own_statement()
             raw: psycopg.Connection[tuple[Any, ...]] = connection.connection
             with connection.wrap_database_errors, psycopg.Cursor(raw) as cursor:
                 yield cursor

@@ -124,6 +124,12 @@ class KeyRequired(InvalidValue):
     code = "key_required"
 
 
+class SearchTooBroad(InvalidValue):
+    """The search took too long: narrow it by time, source or consumer group."""
+
+    code = "search_too_broad"
+
+
 class TooLarge(BrokerError):
     """A body, a record or a batch is over its limit."""
 
@@ -208,6 +214,36 @@ class TokenNotFound(NotFound):
     code = "token_not_found"
 
 
+class DeadLetterNotFound(NotFound):
+    """No dead letter of that id."""
+
+    code = "dead_letter_not_found"
+
+
+class FailureGroupNotFound(NotFound):
+    """No failures of that fingerprint."""
+
+    code = "failure_group_not_found"
+
+
+class ReplayNotFound(NotFound):
+    """No replay of that id."""
+
+    code = "replay_not_found"
+
+
+class ExchangeNotFound(NotFound):
+    """No exchange of that name."""
+
+    code = "exchange_not_found"
+
+
+class QueueNotFound(NotFound):
+    """No queue of that name."""
+
+    code = "queue_not_found"
+
+
 class OffsetOutOfRange(BrokerError):
     """The offset lies below the partition's earliest one: retention has removed it."""
 
@@ -258,6 +294,24 @@ class GroupActive(Conflict):
     """Offsets of a group that has members and is not paused cannot be reset."""
 
     code = "group_active"
+
+
+class DeadLetterReplaying(Conflict):
+    """The dead letter is under way in a replay; wait for its outcome, or cancel the replay."""
+
+    code = "dead_letter_replaying"
+
+
+class RevisionSuperseded(Conflict):
+    """The dead letter was edited meanwhile; look at its newest revision."""
+
+    code = "revision_superseded"
+
+
+class ReplayFinished(Conflict):
+    """The replay is over, or not in a state that allows this."""
+
+    code = "replay_finished"
 
 
 class NoCommittedOffset(Conflict):

@@ -19,7 +19,7 @@ from brokers.database import sqlstate, sync_cursor
 from brokers.errors import Conflict, InvalidValue, TopicNotFound, Unavailable, UnknownMember, shown
 from brokers.names import validate
 from brokers.sql import load
-from brokers.steps import Steps, aatomically, atomically
+from brokers.steps import Rows, Steps, aatomically, atomically
 
 SQL = load("groups")
 
@@ -75,6 +75,8 @@ class Subscription(NamedTuple):
     auto_offset_reset: str = "earliest"
     session_timeout_ms: int = SESSION_TIMEOUT_MS
     max_poll_interval_ms: int = MAX_POLL_INTERVAL_MS
+    instance_id: str | None = None
+    """Makes a static member: joining again under it takes over at once what the former one owned."""
 
     def checked(self) -> Subscription:
         """Itself, each topic once; raises `InvalidName` and `InvalidValue`."""
@@ -99,8 +101,10 @@ class Subscription(NamedTuple):
 def join(group: str, subscription: Subscription) -> Joined:
     """Makes a new member; the group comes to be with its first.
 
-    Raises `InvalidName`, `InvalidValue`, `TopicNotFound`, and `Conflict` when the group is full. Runs in a
-    transaction on Django's connection, in the caller's if one is open, and holds the group until its end.
+    With an `instance_id` that a live member has, that one is replaced: its partitions pass to the new member without a
+    division, and it commits nothing more (Kafka's static membership, KIP-345). Raises `InvalidName`, `InvalidValue`,
+    `TopicNotFound`, and `Conflict` when the group is full. Runs in a transaction on Django's connection, in the
+    caller's if one is open, and holds the group until its end.
     """
     validate("group", group)
     joined, settled = atomically(_join(group, subscription.checked()))
@@ -207,14 +211,23 @@ def _join(group: str, subscription: Subscription) -> Steps[tuple[Joined, Settled
     if missing:
         raise TopicNotFound(f"there is no topic {', '.join(row[0] for row in missing)}")
     group_id = (yield SQL.open, (group,))[0][0]
-    yield SQL.end, (group_id, _NOBODY)
+    ended = (yield SQL.end, (group_id, _NOBODY))[0][0]
+    former: Rows = []
+    if subscription.instance_id is not None:
+        former = yield SQL.replace, (group_id, subscription.instance_id)
     live = yield SQL.live, (group_id,)
     if len(live) >= MAX_MEMBERS:
         raise Conflict(f"{group} has {len(live)} members already, which is the most")
     member_id = f"m-{secrets.token_hex(16)}"
-    topics, reset, session_ms, interval_ms = subscription
-    row = (yield SQL.enrol, (group_id, member_id, list(topics), session_ms, interval_ms, reset))[0][0]
-    settled = yield from _divide(group_id)
+    topics, reset, session_ms, interval_ms, instance_id = subscription
+    asked = (group_id, member_id, list(topics), session_ms, interval_ms, reset, instance_id)
+    row = (yield SQL.enrol, asked)[0][0]
+    settled = None
+    if former:
+        generation = (yield SQL.inherit, (group_id, former[0][0], row))[0][0]
+        if not ended and set(former[0][1]) == set(topics) and not (yield SQL.undivided, (group_id,))[0][0]:
+            settled = Settled(generation, 0, [])
+    settled = settled or (yield from _divide(group_id))
     yield SQL.hear, (settled.generation, row)
     owned = yield SQL.owned, (row,)
     return Joined(member_id, settled.generation, [Assigned(*found) for found in owned]), settled

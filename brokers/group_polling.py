@@ -11,11 +11,12 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final, NamedTuple
 
-from brokers import codec, wakeup
+from brokers import wakeup
 from brokers.database import in_transaction
-from brokers.errors import InvalidValue, NoCommittedOffset, OffsetOutOfRange
+from brokers.errors import InvalidValue
 from brokers.group_members import SQL, Assigned, announce, known_form, settle, unknown
 from brokers.group_offsets import GroupOffset, checked_offsets
+from brokers.group_views import Lane, View, decode
 from brokers.record import Record
 from brokers.settings import DEFAULT_FETCH_BYTES, MAX_RECORDS_PER_REQUEST, MAX_WAIT_MS
 from brokers.steps import Rows, Steps, aatomically, arun, atomically, run
@@ -95,78 +96,6 @@ async def apoll(
             asked.end_waiting()
 
 
-class _View(NamedTuple):
-    """The row of `brokers_group_poll`; the lists are of the partitions owned, longest unserved first."""
-
-    status: str
-    group_id: int
-    member: int
-    generation: int
-    heard: int
-    paused: bool
-    reset: str
-    pace_ms: int
-    subscribed: list[str]
-    partition_ids: list[int] | None
-    topics: list[str] | None
-    numbers: list[int] | None
-    claims: list[int] | None
-    positions: list[int | None] | None
-    committed: list[int | None] | None
-    starts: list[int | None] | None
-    earliest: list[int] | None
-    latest: list[int] | None
-    awaited: list[int] | None
-    released: list[int] | None
-
-    def lanes(self) -> list[_Lane]:
-        """What the member owns."""
-        columns = (
-            self.partition_ids,
-            self.topics,
-            self.numbers,
-            self.claims,
-            self.positions,
-            self.committed,
-            self.starts,
-            self.earliest,
-            self.latest,
-        )
-        return [_Lane(*row) for row in zip(*(column or () for column in columns), strict=True)]
-
-
-class _Lane(NamedTuple):
-    """One owned partition and all that decides where its reading goes on."""
-
-    partition_id: int
-    topic: str
-    number: int
-    claim: int
-    position: int | None
-    committed: int | None
-    began: int | None
-    earliest: int
-    latest: int
-
-    def start(self, given: int | None, reset: str) -> tuple[int, bool]:
-        """Where to read on, and whether the reset policy said so."""
-        offset = given if given is not None else self.position
-        if offset is None:
-            offset = self.committed
-        if offset is None and reset != "none":
-            offset = self.began
-        if offset is not None and offset >= self.earliest:
-            return offset, False
-        if reset == "none":
-            if offset is not None:
-                raise OffsetOutOfRange(self.topic, self.number, offset, self.earliest, self.latest)
-            raise NoCommittedOffset(
-                f"nothing is committed for {self.topic}/{self.number} and auto_offset_reset is none: "
-                "commit an offset, or poll with `from`"
-            )
-        return (self.earliest if reset == "earliest" else self.latest), True
-
-
 class _Seen(NamedTuple):
     """What a look came to: an answer, a group to divide first, or a wait (of 0 seconds: look again at once)."""
 
@@ -180,7 +109,7 @@ class _Seen(NamedTuple):
 class _Move(NamedTuple):
     """A partition's position to move on, and the records that this gives."""
 
-    lane: _Lane
+    lane: Lane
     start: int
     position: int
     pin: int | None
@@ -221,7 +150,7 @@ class _Poll:
         left = self._deadline - time.monotonic()
         waited = self._seen is not None
         asked = (self._group, self._member_id, self._max_records > 0, not waited or left <= 0, relaxed)
-        view = _View(*(yield SQL.poll, asked)[0])
+        view = View(*(yield SQL.poll, asked)[0])
         if view.status == "unknown_member":
             raise unknown(self._group, self._member_id)
         if view.status == "undivided":
@@ -243,9 +172,7 @@ class _Poll:
         waiting_for = [*(view.partition_ids or ()), *(view.awaited or ())]
         return _Seen(wait_for=waiting_for, seconds=min(left, view.pace_ms / 1000), released=released)
 
-    def _read(
-        self, view: _View, lanes: list[_Lane], *, waited: bool, relaxed: bool
-    ) -> Steps[tuple[list[Record], bool]]:
+    def _read(self, view: View, lanes: list[Lane], *, waited: bool, relaxed: bool) -> Steps[tuple[list[Record], bool]]:
         """Records, and whether there is a reason to look again at once where there are none."""
         self._check_given(view.subscribed, lanes)
         begins = [(lane, *lane.start(self._given_for(lane), view.reset)) for lane in lanes]
@@ -264,23 +191,23 @@ class _Poll:
         again = len(made) < len(moves) or any(move.position > move.start for move in made)
         return [record for move in made for record in move.records], again
 
-    def _moves(self, begins: list[tuple[_Lane, int, bool]], rows: Rows) -> Iterator[_Move]:
+    def _moves(self, begins: list[tuple[Lane, int, bool]], rows: Rows) -> Iterator[_Move]:
         batches: dict[int, Rows] = {}
         for partition_id, *batch in rows:
             batches.setdefault(partition_id, []).append(tuple(batch))
         room = self._max_records
         for lane, start, by_policy in begins:
-            records, end = _decode(lane, start, batches.get(lane.partition_id, []), room)
+            records, end = decode(lane, start, batches.get(lane.partition_id, []), room)
             room -= len(records)
             if end > start or by_policy or self._given_for(lane) is not None:
                 pin = start if by_policy and lane.committed is None else None
                 yield _Move(lane, start, end, pin, records)
 
-    def _given_for(self, lane: _Lane) -> int | None:
+    def _given_for(self, lane: Lane) -> int | None:
         place = self._given.get((lane.topic, lane.number))
         return None if place is None else place[1]
 
-    def _check_given(self, subscribed: Sequence[str], lanes: list[_Lane]) -> None:
+    def _check_given(self, subscribed: Sequence[str], lanes: list[Lane]) -> None:
         """A partition that has gone to another member meanwhile is passed over: the answer says so."""
         for (topic, _), (index, _) in self._given.items():
             if topic not in subscribed:
@@ -294,23 +221,7 @@ class _Poll:
                 )
 
 
-def _decode(lane: _Lane, start: int, rows: Rows, room: int) -> tuple[list[Record], int]:
-    """Up to `room` records of a partition from `start` on, and the offset at which to go on."""
-    records: list[Record] = []
-    end = start
-    for base, span, base_ts, kind, payload in rows:
-        if len(records) >= room:
-            break
-        batch = codec.decode(lane.topic, lane.number, base, base_ts, kind, payload)
-        records += batch if base >= start else [record for record in batch if record.offset >= start]
-        end = base + span
-    if len(records) > room:
-        del records[room:]
-        end = records[-1].offset + 1
-    return records, end
-
-
-def _advance(view: _View, moves: list[_Move], *, waited: bool, relaxed: bool) -> Steps[frozenset[int]]:
+def _advance(view: View, moves: list[_Move], *, waited: bool, relaxed: bool) -> Steps[frozenset[int]]:
     """Moves positions on; the partitions whose position was still where the reading had begun."""
     moves = sorted(moves, key=lambda move: move.lane.partition_id)
     rows = yield (

@@ -21,12 +21,25 @@ from brokers.group_members import (
 )
 from brokers.group_offsets import GroupOffset, acommit, commit
 from brokers.group_polling import Polled, apoll, poll
-from brokers.group_resets import Reset, ResetTo, pause, reset, resume
+from brokers.group_resets import (
+    LastReset,
+    PlanOutdated,
+    Reset,
+    ResetTo,
+    apply,
+    last_reset,
+    pause,
+    reset,
+    resume,
+    undo,
+)
 
 __all__ = [
     "Assigned",
     "GroupOffset",
     "Joined",
+    "LastReset",
+    "PlanOutdated",
     "Polled",
     "Reset",
     "ResetTo",
@@ -35,14 +48,17 @@ __all__ = [
     "ajoin",
     "aleave",
     "apoll",
+    "apply",
     "commit",
     "expire_sessions",
     "forget_ended_members",
     "join",
+    "last_reset",
     "leave",
     "pause",
     "poll",
     "reset",
     "resume",
     "settle_overdue",
+    "undo",
 ]

@@ -18,9 +18,23 @@ from typing import Self
 import django.db
 from django.db import close_old_connections, connection
 
-from brokers import compaction, group_members, idempotency, processes, retention, rollups
+from brokers import (
+    compaction,
+    dead_letters,
+    deliveries,
+    failure_counts,
+    group_members,
+    idempotency,
+    processed,
+    processes,
+    redeliveries,
+    retention,
+    rollups,
+)
+from brokers.alerts import evaluation, notifications
 from brokers.database import sync_cursor
 from brokers.errors import BrokerError, Unavailable
+from brokers.replays.retention import purge as purge_replays
 from brokers.sql import load
 
 SQL = load("housekeeping")
@@ -57,12 +71,23 @@ QUICK = (
     Job(7, "forget processes", 60.0, _quick(processes.purge)),
     Job(8, "forget members", 600.0, _quick(group_members.forget_ended_members)),
     Job(9, "forget minutes", 600.0, _quick(rollups.forget_old)),
+    Job(10, "count failures", 1.0, _quick(failure_counts.fold)),
+    Job(11, "forget minutes of failures", 600.0, _quick(failure_counts.forget_old_minutes)),
+    Job(15, "empty lanes of what is gone", 5.0, _quick(redeliveries.purge_orphans)),
+    Job(21, "evaluate alert rules", 5.0, evaluation.evaluate),
+    Job(23, "forget alerts", 600.0, _quick(evaluation.purge)),
 )
 SLOW = (
     Job(3, "retention", 5.0, retention.enforce),
     Job(4, "remove deleted topics", 5.0, retention.remove_deleted_topics),
     Job(5, "compaction", 10.0, compaction.compact),
+    Job(12, "remove settled dead letters", 600.0, dead_letters.purge),
+    Job(16, "forget replays", 60.0, purge_replays),
+    Job(25, "forget attempts", 600.0, _quick(deliveries.purge)),
+    Job(20, "forget processed messages", 60.0, processed.purge),
 )
+OUTWARD = (Job(22, "send alert notifications", 1.0, notifications.send_due),)
+"""What speaks to other servers and may have to wait for them: in a `Background` of its own."""
 
 
 class Housekeeper:

@@ -5,13 +5,16 @@
 | waystation_records_published_total | counter | | records appended by this process |
 | waystation_requests_total | counter | operation, status | REST answers |
 | waystation_request_seconds | histogram | operation | time from request to answer |
+| waystation_records_handled_total | counter | handler | records that a listener's transaction has settled |
+| waystation_handler_failures_total | counter | handler | calls of a handler that failed |
+| waystation_dead_letters_total | counter | handler | records that a listener gave up |
 | waystation_topics | gauge | | topics |
 | waystation_topic_records_total | counter | topic | records counted by the roll-ups |
 | waystation_topic_bytes | gauge | topic | stored bytes |
 | waystation_processes | gauge | kind | live processes |
 | waystation_database_up | gauge | | 1 when the database answered |
 
-Labels are bounded: operations are declared in code, and at most 500 topics are listed.
+Labels are bounded: operations and handlers are declared in code, and at most 500 topics are listed.
 """
 
 from __future__ import annotations
@@ -30,6 +33,9 @@ TOPICS_LISTED = 500
 
 records_published = Counter("waystation_records_published", "Records appended by this process")
 requests = Counter("waystation_requests", "REST answers", ["operation", "status"])
+records_handled = Counter("waystation_records_handled", "Records settled by listeners", ["handler"])
+handler_failures = Counter("waystation_handler_failures", "Calls of a handler that failed", ["handler"])
+dead_letters = Counter("waystation_dead_letters", "Records given up by listeners", ["handler"])
 request_seconds = Histogram(
     "waystation_request_seconds",
     "Time from request to answer",

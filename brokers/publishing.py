@@ -11,10 +11,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
+from asgiref.sync import sync_to_async
 from django.db import transaction
 
 from brokers import metrics, record_input, topic_log, wakeup
-from brokers.database import in_transaction
+from brokers.database import in_handler, in_transaction
 from brokers.outgoing import Outgoing, Positions, plan
 from brokers.record import NewRecord, Position
 from brokers.topics import TopicInfo, alookup, lookup
@@ -45,7 +46,7 @@ def publish_many(topic: str, records: Iterable[Mapping[str, Any] | NewRecord]) -
     The positions come in the order given. Transactions and errors as for `publish`.
     """
     outgoing = record_input.outgoing(records)
-    return publish_outgoing(lookup(topic), outgoing) if outgoing.rows else []
+    return _publish_checked(topic, outgoing)
 
 
 async def apublish(
@@ -57,15 +58,26 @@ async def apublish(
     partition: int | None = None,
     timestamp: int | None = None,
 ) -> Position:
-    """`publish` for asynchronous code, always outside of a transaction: on disk when it returns."""
+    """`publish` for asynchronous code, outside of a transaction: on disk when it returns.
+
+    In an asynchronous handler of a listener it is part of the handler's transaction, as `publish` is.
+    """
     outgoing = record_input.single(value, key, headers, partition, timestamp)
+    if in_handler.get():
+        return (await sync_to_async(_publish_checked)(topic, outgoing))[0]
     return (await apublish_outgoing(await alookup(topic), outgoing))[0]
 
 
 async def apublish_many(topic: str, records: Iterable[Mapping[str, Any] | NewRecord]) -> Sequence[Position]:
-    """`publish_many` for asynchronous code, always outside of a transaction."""
+    """`publish_many` for asynchronous code; transactions as for `apublish`."""
     outgoing = record_input.outgoing(records)
+    if in_handler.get():
+        return await sync_to_async(_publish_checked)(topic, outgoing)
     return await apublish_outgoing(await alookup(topic), outgoing) if outgoing.rows else []
+
+
+def _publish_checked(topic: str, outgoing: Outgoing) -> Sequence[Position]:
+    return publish_outgoing(lookup(topic), outgoing) if outgoing.rows else []
 
 
 def publish_outgoing(info: TopicInfo, outgoing: Outgoing) -> Positions:

@@ -82,6 +82,16 @@ def announce_partitions(partition_ids: Iterable[int]) -> None:
     _announcer.announce([f"p{number}" for number in partition_ids])
 
 
+def announce_lanes(partition_ids: Iterable[int]) -> None:
+    """Wakes the listeners of these partitions: something is in their redelivery lane. Call it after the commit."""
+    _announcer.announce([f"l{number}" for number in partition_ids])
+
+
+def announce_replays() -> None:
+    """Wakes whoever moves replays: one was made or changed."""
+    _announcer.announce(["r"])
+
+
 def announce_change(kind: str, name: str) -> None:
     """Tells every process to forget what it remembers of a topic (`t`), token (`k`) or group (`g`)."""
     _announcer.announce([f"{kind}{name}"])
@@ -214,7 +224,11 @@ class Subscription:
 
     def wait(self, partition_ids: Iterable[int], seconds: float) -> bool:
         """As `Hub.wait`; while Redis is away it only waits the time out."""
-        ids = {b"p%d" % number for number in partition_ids}
+        return self.wait_for([f"p{number}" for number in partition_ids], seconds)
+
+    def wait_for(self, hints: Iterable[str], seconds: float) -> bool:
+        """The same for any hints, such as the `r` of replays."""
+        ids = {hint.encode() for hint in hints}
         deadline = time.monotonic() + min(seconds, POLL_INTERVAL_SECONDS)
         while (left := deadline - time.monotonic()) > 0:
             try:

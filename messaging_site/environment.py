@@ -21,6 +21,9 @@ from typing import Final, TypeVar
 from psycopg import ProgrammingError
 from psycopg.conninfo import conninfo_to_dict
 
+from messaging_site import mail
+from messaging_site.mail import MailServer
+
 EXIT_CODE: Final = os.EX_CONFIG
 """Exit status (78) of a command that was refused because of its configuration."""
 
@@ -36,6 +39,9 @@ VARIABLES: Final = (
     "WAYSTATION_WEB_PROCESSES",
     "WAYSTATION_LISTENER_PROCESSES",
     "WAYSTATION_APPS",
+    "WAYSTATION_PROCESSED_DAYS",
+    "EMAIL_URL",
+    "EMAIL_FROM",
     "DJANGO_SECRET_KEY",
     "DJANGO_DEBUG",
     "DJANGO_ALLOWED_HOSTS",
@@ -67,6 +73,10 @@ class Environment:
     web_processes: int
     listener_processes: int
     apps: tuple[str, ...]
+    processed_days: int
+    """How long a consumer remembers what it has processed once."""
+    mail: MailServer
+    mail_from: str
     secret_key: str | None = field(repr=False)
     debug: bool
     debug_refused: bool
@@ -104,6 +114,9 @@ def read(environ: Mapping[str, str], base_dir: Path) -> Environment:
         web_processes=_read(environ, "WAYSTATION_WEB_PROCESSES", _whole_number(1, MAX_PROCESSES), 1),
         listener_processes=_read(environ, "WAYSTATION_LISTENER_PROCESSES", _whole_number(0, MAX_PROCESSES), 1),
         apps=_apps(environ, default=EXAMPLE_APPS if database_url is None else ()),
+        processed_days=_read(environ, "WAYSTATION_PROCESSED_DAYS", _whole_number(1, 3650), 30),
+        mail=_read(environ, "EMAIL_URL", mail.parse, mail.NO_SERVER),
+        mail_from=_read(environ, "EMAIL_FROM", str, "waystation@localhost"),
         secret_key=_read(environ, "DJANGO_SECRET_KEY", str, None),
         debug=bool(debug),
         debug_refused=debug is False,

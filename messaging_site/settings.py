@@ -11,7 +11,7 @@ from pathlib import Path
 from csp.constants import NONE, SELF
 from psycopg.conninfo import conninfo_to_dict
 
-from messaging_site import embedded, environment
+from messaging_site import embedded, environment, mail
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 ENVIRONMENT = environment.read(os.environ, BASE_DIR)
@@ -90,6 +90,14 @@ def database(url: str) -> dict[str, object]:
 
 DATABASES = {"default": database(ENVIRONMENT.database_url or embedded.database_url(DATA_DIR))}
 REDIS_URL = ENVIRONMENT.redis_url or embedded.redis_url(DATA_DIR)
+
+BROKERS_PROCESSED_DAYS = ENVIRONMENT.processed_days
+
+EMAIL_HOST, EMAIL_PORT = ENVIRONMENT.mail.host, ENVIRONMENT.mail.port
+EMAIL_HOST_USER, EMAIL_HOST_PASSWORD = ENVIRONMENT.mail.user, ENVIRONMENT.mail.password
+EMAIL_USE_TLS, EMAIL_USE_SSL = ENVIRONMENT.mail.tls == "starttls", ENVIRONMENT.mail.tls == "tls"
+EMAIL_TIMEOUT = mail.TIMEOUT_SECONDS
+DEFAULT_FROM_EMAIL = SERVER_EMAIL = ENVIRONMENT.mail_from
 
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 AUTH_PASSWORD_VALIDATORS = [

@@ -7,7 +7,10 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
+from tests import flushing
 from tests.server import Server, fresh_database, running
+
+flushing.install()
 
 
 @pytest.fixture(autouse=True)

@@ -1,10 +1,21 @@
 """The tables of the broker. The data plane reads and writes the log's by hand-written SQL, never through these."""
 
 from brokers.models.access import ApiToken, Grant
+from brokers.models.alerts import Alert, AlertNotification, AlertRule
 from brokers.models.audit import AuditEntry
+from brokers.models.failures import (
+    DeadLetter,
+    DeadLetterAttempt,
+    DeadLetterRevision,
+    FailureChange,
+    FailureGroup,
+    FailureMinute,
+)
 from brokers.models.groups import CommittedOffset, ConsumerGroup, GroupAssignment, GroupMember
 from brokers.models.imports import FileImport
 from brokers.models.processes import ProcessRow
+from brokers.models.redeliveries import DeliveryAttempt, ProcessedMessage, Redelivery
+from brokers.models.replays import Replay, ReplayChange, ReplayItem
 from brokers.models.topics import (
     DeletedPartition,
     IdempotencyKey,
@@ -17,11 +28,21 @@ from brokers.models.topics import (
 )
 
 __all__ = [
+    "Alert",
+    "AlertNotification",
+    "AlertRule",
     "ApiToken",
     "AuditEntry",
     "CommittedOffset",
     "ConsumerGroup",
+    "DeadLetter",
+    "DeadLetterAttempt",
+    "DeadLetterRevision",
     "DeletedPartition",
+    "DeliveryAttempt",
+    "FailureChange",
+    "FailureGroup",
+    "FailureMinute",
     "FileImport",
     "Grant",
     "GroupAssignment",
@@ -32,6 +53,11 @@ __all__ = [
     "Partition",
     "PartitionCount",
     "ProcessRow",
+    "ProcessedMessage",
+    "Redelivery",
+    "Replay",
+    "ReplayChange",
+    "ReplayItem",
     "Topic",
     "TopicMinute",
 ]

@@ -42,6 +42,8 @@ class GroupMember(models.Model):
     """The last poll that asked for records; mere heartbeats leave it."""
     generation = models.BigIntegerField(default=0)
     """The group's generation as this member last heard it."""
+    instance_id = models.CharField(max_length=249, null=True)
+    """Set for a static member: one that joins again under it takes over at once what its former self owned."""
     ended_at = models.DateTimeField(null=True)
     end_reason = models.CharField(max_length=16, null=True)
 
@@ -51,11 +53,16 @@ class GroupMember(models.Model):
             models.CheckConstraint(
                 name="brokers_member_end_reason_known",
                 condition=models.Q(ended_at__isnull=True, end_reason__isnull=True)
-                | models.Q(ended_at__isnull=False, end_reason__in=["left", "session", "poll_interval"]),
+                | models.Q(ended_at__isnull=False, end_reason__in=["left", "session", "poll_interval", "replaced"]),
             ),
             models.CheckConstraint(
                 name="brokers_member_reset_known",
                 condition=models.Q(auto_offset_reset__in=["earliest", "latest", "none"]),
+            ),
+            models.UniqueConstraint(
+                fields=["group", "instance_id"],
+                condition=models.Q(ended_at__isnull=True, instance_id__isnull=False),
+                name="brokers_member_by_instance",
             ),
         ]
         indexes = [
@@ -90,6 +97,8 @@ class GroupAssignment(models.Model):
     """Where the owner's last poll ended; null until its first."""
     start_offset = models.BigIntegerField(null=True)
     """Where the group began without a committed offset, so that the next owner begins there too."""
+    careful = models.BooleanField(default=False, db_default=False)
+    """Its last owner was lost: a listener reads one record at a time until it is past what that one may have had."""
     served_at = models.DateTimeField(null=True)
     """When records of it were last given; the partition that waited longest is read first."""
 

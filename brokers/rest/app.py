@@ -16,7 +16,7 @@ from brokers import access, topics
 from brokers.coalescer import Coalescer
 from brokers.database import close
 from brokers.errors import NotFound, shown
-from brokers.rest import documentation, tokens
+from brokers.rest import dead_letters, documentation, replays, tokens
 from brokers.rest import topics as topic_routes
 from brokers.rest.bodies import BodyReader
 from brokers.rest.groups import GroupRoutes
@@ -48,6 +48,8 @@ class RestApplication:
             *topic_routes.operations(),
             *RecordRoutes(self.coalescer, self.hub).operations(),
             *GroupRoutes(self.hub).operations(),
+            *dead_letters.operations(),
+            *replays.operations(),
             *tokens.operations(),
         ]
         self.operations = [*self.operations, *documentation.operations(self.operations)]

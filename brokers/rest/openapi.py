@@ -43,6 +43,8 @@ _PARAMETERS: dict[str, dict[str, Any]] = {
     "partition": {"type": "integer", "minimum": 0, "maximum": 2**31 - 1},
     "topic": NAME_SCHEMA,
     "group": NAME_SCHEMA,
+    "dead_letter_id": {"type": "integer", "minimum": 1, "maximum": 2**63 - 1},
+    "replay_id": {"type": "integer", "minimum": 1, "maximum": 2**63 - 1},
 }
 _IDENTIFIER = {"type": "string", "pattern": "^[A-Za-z0-9._-]{1,64}$"}
 _HEADERS = {
@@ -66,7 +68,7 @@ def document(operations: Sequence[Operation]) -> dict[str, Any]:
         "info": {
             "title": TITLE,
             "version": VERSION,
-            "description": "A partitioned topic log, consumer groups and access tokens over HTTP.",
+            "description": "A partitioned topic log, consumer groups, dead letters and their replay over HTTP.",
         },
         "servers": [{"url": "/"}],
         "tags": [{"name": tag} for tag in dict.fromkeys(operation.tag for operation in operations)],

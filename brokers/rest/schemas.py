@@ -174,6 +174,10 @@ REFINEMENTS: dict[str, dict[str, dict[str, Any]]] = {
     "RecordsToPublish": {"records": {"minItems": 1, "maxItems": MAX_RECORDS_PER_REQUEST}},
     "RecordToPublish": {"": {"anyOf": [{"required": ["value"]}, {"required": ["value_base64"]}]}},
     "ResetPlace": {"": {"minProperties": 1, "maxProperties": 1}},
+    "DeadLetterChange": {"": {"minProperties": 1}},
+    "ReplaySelection": {"": {"minProperties": 1, "maxProperties": 1}},
+    "ReplayTarget": {"": {"oneOf": [{"required": [name]} for name in ("topic", "queue", "exchange")]}},
+    "ReplayEdit": {"": {"minProperties": 1}, "merge_patch": {"type": "object"}},
 }
 """What the code demands and the types do not say, for the schema of a type ("") or of one of its fields."""
 

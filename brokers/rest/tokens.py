@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from datetime import UTC, datetime
 from typing import Annotated
 
@@ -15,13 +14,11 @@ from brokers.access import GrantRule
 from brokers.errors import AccessDenied, InvalidValue, TokenNotFound
 from brokers.models import ApiToken
 from brokers.rest import schemas
+from brokers.rest.instants import instant
 from brokers.rest.operation import Access, Answer, Call, Operation
 from brokers.rest.threads import in_thread
 from brokers.rest.topics import rfc3339
 
-_RFC3339 = re.compile(
-    r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,9})?([Zz]|[+-][0-9]{2}:[0-9]{2})"
-)
 _CREATE = Access("create", "token")
 _DESCRIBE = Access("describe", "token")
 _DELETE = Access("delete", "token")
@@ -41,19 +38,9 @@ def _shown(token: ApiToken) -> schemas.Token:
     )
 
 
-def _instant(text: str | None) -> datetime | None:
-    if text is None:
-        return None
-    try:
-        if not _RFC3339.fullmatch(text):
-            raise ValueError(text)
-        moment = datetime.fromisoformat(text.upper()).astimezone(UTC)
-    except (ValueError, OverflowError) as error:
-        raise InvalidValue(
-            "expires_at must be an RFC 3339 date and time with its zone, such as 2030-01-31T00:00:00Z",
-            pointer="/expires_at",
-        ) from error
-    if moment <= datetime.now(UTC):
+def _expiry(text: str | None) -> datetime | None:
+    moment = None if text is None else instant(text, "/expires_at")
+    if moment is not None and moment <= datetime.now(UTC):
         raise InvalidValue("expires_at has passed already", pointer="/expires_at")
     return moment
 
@@ -65,7 +52,7 @@ async def post_token(call: Call) -> Answer:
     """
     body: schemas.TokenRequest = call.body
     grants = [GrantRule(g.operation, g.resource_type, g.name, g.match, g.effect) for g in body.grants]
-    expires_at = _instant(body.expires_at)
+    expires_at = _expiry(body.expires_at)
 
     def issue() -> schemas.IssuedToken:
         owner = User.objects.filter(pk=call.principal.user_id or 0).first()

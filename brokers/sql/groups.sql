@@ -10,14 +10,20 @@ select brokers_group_lock(%s::bigint)
 -- name: end  under the lock: ends the session of one member, and of all that are overdue: how many
 select brokers_group_end(%s::bigint, %s::bigint)
 
+-- name: replace  under the lock: ends the live member of an instance id: its row and topics, if there was one
+select former, former_topics from brokers_group_replace(%s::bigint, %s::text)
+
+-- name: inherit  under the lock: gives what a replaced member owned to its successor: the generation
+select brokers_group_inherit(%s::bigint, %s::bigint, %s::bigint)
+
 -- name: missing_topics  those names that no topic has
 select x.name from unnest(%s::text[]) as x (name)
 where not exists (select from brokers_topic t where t.name = x.name) order by x.name
 
 -- name: enrol  a new member: its row
 insert into brokers_group_member (group_id, member_id, topics, session_timeout_ms, max_poll_interval_ms,
-  auto_offset_reset, generation, joined_at, heartbeat_at, polled_at)
-values (%s::bigint, %s::text, %s::text[], %s::int, %s::int, %s::text, 0,
+  auto_offset_reset, instance_id, generation, joined_at, heartbeat_at, polled_at)
+values (%s::bigint, %s::text, %s::text[], %s::int, %s::int, %s::text, %s::text, 0,
   clock_timestamp(), clock_timestamp(), clock_timestamp())
 returning id
 
@@ -94,3 +100,13 @@ update brokers_consumer_group set paused = %s::boolean where id = %s::bigint
 
 -- name: partitions  those that a group divides
 select partition_id from brokers_group_assignment where group_id = %s::bigint
+
+-- name: bounds  earliest offset of partitions, and the one that the next record gets
+select id, earliest_offset, brokers_log_latest(id) from brokers_partition where id = any(%s::int[])
+
+-- name: standing  what the group of that name has committed of some partitions
+select c.partition_id, c.committed_offset from brokers_committed_offset c
+where c.group_id = (select id from brokers_consumer_group where name = %s::text) and c.partition_id = any(%s::int[])
+
+-- name: uncommit  under the lock: leaves nothing committed for partitions
+delete from brokers_committed_offset where group_id = %s::bigint and partition_id = any(%s::int[])

@@ -5,3 +5,5 @@ from django.apps import AppConfig
 
 class FlightsConfig(AppConfig):
     name = "examples.flights"
+    label = "flights"
+    default_auto_field = "django.db.models.BigAutoField"

@@ -6,10 +6,11 @@ import csv
 import gzip
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
-FILE = Path(__file__).parent / "flights-2013-01.csv.gz"
-RECORDS = 27_004
+FILE: Final = Path(__file__).parent / "flights-2013-01.csv.gz"
+RECORDS: Final = 27_004
+WITHOUT_DEPARTURE_TIME: Final = 521
 _TEXT = frozenset({"carrier", "tailnum", "origin", "dest", "time_hour"})
 
 

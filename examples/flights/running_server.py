@@ -1,4 +1,4 @@
-"""A server for as long as the demo runs, where none is running: `manage.py up` as a child process."""
+"""What the demo needs and does not find running, for as long as it takes: `manage.py up` or `listen` as a child."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +21,8 @@ ROOT: Final = Path(__file__).resolve().parents[2]
 HOST: Final = "127.0.0.1"
 READY_SECONDS: Final = 120.0
 STOP_SECONDS: Final = 15.0
+_EXPECTED: Final = (b'"level": "info"', b'"event": "record given up"')
+"""What log lines hold that the demo does not show."""
 
 
 def holds(data_dir: Path) -> bool:
@@ -35,16 +38,22 @@ def holds(data_dir: Path) -> bool:
 def own_server() -> Iterator[None]:
     """Starts the server on the data of the settings, waits until it is ready, and stops it at the end.
 
-    Its output is passed on: the first start prints the administrator's name, password and token, once. Ends this
-    process when the server does not start, which it has explained then.
+    Its output is passed on, for the first start prints the administrator's name, password and token, once; but not
+    what it logs about members that join and about each dead letter. Ends this process when the server does not start,
+    which it has explained then.
     """
     port = _port()
-    server = spawn(
-        [sys.executable, ROOT / "manage.py", "up"],
-        parent_death_signal=signal.SIGTERM,
-        cwd=ROOT,
-        env=os.environ | {"HOST": HOST, "PORT": str(port)},
-    )
+    reading, writing = os.pipe()
+    with os.fdopen(writing, "wb") as output:
+        server = spawn(
+            [sys.executable, ROOT / "manage.py", "up"],
+            parent_death_signal=signal.SIGTERM,
+            cwd=ROOT,
+            env=os.environ | {"HOST": HOST, "PORT": str(port)},
+            output=output,
+        )
+    told = threading.Thread(target=_pass_on, args=(reading,), name="server-output", daemon=True)
+    told.start()
     try:
         if not wait_for(lambda: _is_ready(port) or server.poll() is not None, READY_SECONDS, interval=0.1):
             sys.exit(f"demo: the server was not ready within {READY_SECONDS:.0f} seconds")
@@ -53,6 +62,28 @@ def own_server() -> Iterator[None]:
         yield
     finally:
         stop(server, ((signal.SIGTERM, STOP_SECONDS),))
+        told.join(STOP_SECONDS)
+
+
+def _pass_on(reading: int) -> None:
+    """Prints what comes, line by line, until whoever writes has ended."""
+    with os.fdopen(reading, "rb") as lines:
+        for line in lines:
+            if not any(text in line for text in _EXPECTED):
+                sys.stdout.buffer.write(line)
+                sys.stdout.buffer.flush()
+
+
+@contextmanager
+def own_listener() -> Iterator[None]:
+    """Runs the listeners on the database of the settings, and stops them at the end."""
+    listener = spawn(
+        [sys.executable, ROOT / "manage.py", "listen"], parent_death_signal=signal.SIGKILL, cwd=ROOT, env=os.environ
+    )
+    try:
+        yield
+    finally:
+        stop(listener, ((signal.SIGTERM, STOP_SECONDS),))
 
 
 def _port() -> int:

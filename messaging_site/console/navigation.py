@@ -13,7 +13,7 @@ from django.conf import settings
 from django.http import HttpRequest
 from django.urls import reverse
 
-from messaging_site.console import preferences
+from messaging_site.console import badges, preferences
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,10 +28,24 @@ class Entry:
 
 GROUPS: tuple[tuple[str, tuple[Entry, ...]], ...] = (
     ("", (Entry("Overview", "admin:index", "o"),)),
-    ("Messaging", (Entry("Topics", "admin:topics", "t"),)),
+    (
+        "Messaging",
+        (
+            Entry("Topics", "admin:topics", "t"),
+            Entry("Consumer groups", "admin:groups", "c"),
+        ),
+    ),
+    (
+        "Failures",
+        (
+            Entry("Dead letters", "admin:dead-letters", "d"),
+            Entry("Replays", "admin:replays", "r"),
+        ),
+    ),
     (
         "Govern",
         (
+            Entry("Alerts", "admin:alerts", "a"),
             Entry("Users", "admin:auth_user_changelist", "u", "auth.view_user"),
             Entry("User groups", "admin:auth_group_changelist", "", "auth.view_group"),
         ),
@@ -53,18 +67,19 @@ def _navigation(request: HttpRequest) -> list[tuple[str, list[dict[str, Any]]]]:
     user = getattr(request, "user", None)
     if user is None or not user.is_active or not user.is_staff:
         return []
+    shown = badges.badges(request)
     groups = []
     for title, entries in GROUPS:
         permitted = [entry for entry in entries if not entry.permission or user.has_perm(entry.permission)]
         if permitted:
-            groups.append((title, [_link(entry, request.path) for entry in permitted]))
+            groups.append((title, [_link(entry, request.path, shown.get(entry.url_name)) for entry in permitted]))
     return groups
 
 
-def _link(entry: Entry, path: str) -> dict[str, Any]:
+def _link(entry: Entry, path: str, badge: badges.Badge | None) -> dict[str, Any]:
     url = reverse(entry.url_name)
     is_here = path == url or (entry.url_name != "admin:index" and path.startswith(url))
-    return {"title": entry.title, "url": url, "letter": entry.letter, "current": is_here}
+    return {"title": entry.title, "url": url, "letter": entry.letter, "current": is_here, "badge": badge}
 
 
 def _environment_name() -> str:

@@ -10,13 +10,15 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.views.decorators.http import require_safe
 
-from brokers.selectors import parts
+from brokers.selectors import failure_board, parts
 from brokers.selectors import topics as topic_reads
 from brokers.selectors.topics import TopicSummary, Totals
-from messaging_site.console import charts
+from messaging_site.console import badges, charts, failure_groups
+from messaging_site.console.failure_access import Reader
 from messaging_site.console.permissions import may, requires, sees_everything
 
 SHOWN_TOPICS = 10
+SHOWN_FAILURES = 5
 PART_TONES = {"healthy": "ok", "degraded": "warn", "down": "bad"}
 
 
@@ -58,8 +60,20 @@ def overview(request: HttpRequest) -> HttpResponse:
         "chart": chart,
         "parts": [(part, PART_TONES.get(part.state, "mute")) for part in health],
         "topics": sorted(busiest, key=lambda topic: topic.name),
+        "still_open": badges.still_open(request),
+        "failures": _failures(request),
     }
     return render(request, "console/overview.html", context)
+
+
+def _failures(request: HttpRequest) -> list[failure_groups.Row]:
+    """The failure groups with the most open dead letters."""
+    if not badges.still_open(request).groups:
+        return []
+    reader = Reader(request)
+    found = [group for group in failure_board.groups(reader.sees) if group.open]
+    found.sort(key=lambda group: (-group.open, -group.last_failed_at.timestamp()))
+    return failure_groups.rows(reader, found[:SHOWN_FAILURES])
 
 
 def _totals_of(summaries: Sequence[TopicSummary]) -> Totals:

@@ -217,6 +217,8 @@ def _record_context(request: HttpRequest, record: Record, view_base: str) -> dic
         "payload": shown,
         "views": views,
         "may_see_payload": may_see,
+        "lacks_payload": "" if may_see else f"view_payload on topic {record.topic}",
+        "value_url": reverse("admin:record-value", args=[record.topic, record.partition, record.offset]),
     }
 
 

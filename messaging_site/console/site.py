@@ -15,7 +15,24 @@ from django.http.response import HttpResponseBase
 from django.urls import URLPattern, URLResolver, path, register_converter
 from django.urls.converters import StringConverter
 
-from messaging_site.console import overview, preferences, publishing, records, signing_in, topics
+from messaging_site.console import (
+    alerts,
+    dead_letter,
+    dead_letter_edit,
+    dead_letter_list,
+    failure_groups,
+    group_resets,
+    groups,
+    letter_changes,
+    overview,
+    preferences,
+    publishing,
+    records,
+    replay_plans,
+    replays,
+    signing_in,
+    topics,
+)
 
 AnyView = TypeVar("AnyView", bound=Callable[..., HttpResponseBase])
 
@@ -24,6 +41,10 @@ class TopicName(StringConverter):
     """A topic's name in a URL; other text is no such page."""
 
     regex = r"[A-Za-z0-9._-]{1,249}"
+
+
+class GroupName(TopicName):
+    """A consumer group's name in a URL."""
 
 
 class Decimal(StringConverter):
@@ -39,8 +60,16 @@ class Decimal(StringConverter):
         return number
 
 
+class Direction(StringConverter):
+    """Towards older or newer dead letters."""
+
+    regex = r"older|newer"
+
+
 register_converter(TopicName, "topic")
+register_converter(GroupName, "group")
 register_converter(Decimal, "decimal")
+register_converter(Direction, "direction")
 
 
 class ConsoleSite(AdminSite):
@@ -91,5 +120,27 @@ class ConsoleSite(AdminSite):
             route("topics/<topic:topic>/settings/", topics.settings, "topic-settings"),
             route("topics/<topic:topic>/delete/", topics.delete, "topic-delete"),
             route("topics/<topic:topic>/publish/", publishing.publish, "topic-publish"),
+            route("topics/<topic:topic>/groups/", groups.of_topic, "topic-groups"),
+            route("groups/", groups.listing, "groups"),
+            route("groups/<group:group>/", groups.detail, "group"),
+            route("groups/<group:group>/pause/", groups.pause, "group-pause"),
+            route("groups/<group:group>/resume/", groups.resume, "group-resume"),
+            route("groups/<group:group>/reset/", group_resets.reset, "group-reset"),
+            route("groups/<group:group>/reset/undo/", group_resets.undo, "group-reset-undo"),
+            route("dead-letters/", failure_groups.listing, "dead-letters"),
+            route("dead-letters/list/", dead_letter_list.listing, "dead-letter-list"),
+            route("dead-letters/change/", letter_changes.bulk, "dead-letters-change"),
+            route("dead-letters/<decimal:letter>/", dead_letter.detail, "dead-letter"),
+            route("dead-letters/<decimal:letter>/value", dead_letter.download, "dead-letter-value"),
+            route("dead-letters/<decimal:letter>/edit/", dead_letter_edit.edit, "dead-letter-edit"),
+            route("dead-letters/<decimal:letter>/change/", letter_changes.change, "dead-letter-change"),
+            route("dead-letters/<decimal:letter>/<direction:direction>/", dead_letter.step, "dead-letter-step"),
+            route("alerts/", alerts.listing, "alerts"),
+            route("alerts/<decimal:rule>/test/", alerts.send_test, "alert-test"),
+            route("replays/", replays.listing, "replays"),
+            route("replays/new/", replay_plans.plan, "replay-plan"),
+            route("replays/<decimal:replay>/", replays.detail, "replay"),
+            route("replays/<decimal:replay>/control/", replays.control, "replay-control"),
+            route("replays/<decimal:replay>/failed/", replays.failed_again, "replay-failed"),
         ]
         return ours + super().get_urls()

@@ -47,6 +47,13 @@ def ago(value: datetime) -> SafeString:
 
 
 @register.filter
+def span(milliseconds: int) -> str:
+    """A span of time that changes while it is looked at: 1.2 s, 34 s, 3 min 12 s."""
+    step = 100 if milliseconds < 10_000 else 1000
+    return formatting.duration(max(milliseconds // step * step, 0)) if milliseconds >= step else "0 s"
+
+
+@register.filter
 def ago_ms(milliseconds: int) -> str:
     """How long ago Unix milliseconds were; empty for what is not of the last month."""
     value = formatting.moment(milliseconds)

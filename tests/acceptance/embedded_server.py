@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -34,7 +34,7 @@ def until(condition: Callable[[], bool], seconds: float, what: str) -> None:
 class EmbeddedServer:
     """`manage.py up` on a data directory of its own, to be killed in parts or as a whole and started again."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, variables: Mapping[str, str]) -> None:
         self.data_dir = directory / "data"
         self.output = directory / "output"
         self.port = free_port()
@@ -49,6 +49,7 @@ class EmbeddedServer:
             "WAYSTATION_DATA_DIR": str(self.data_dir),
             "WAYSTATION_ADMIN_TOKEN": ADMIN_TOKEN,
             "WAYSTATION_ADMIN_PASSWORD": ADMIN_PASSWORD,
+            **variables,
         }
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -125,11 +126,11 @@ class EmbeddedServer:
 
 
 @contextmanager
-def embedded_server() -> Iterator[EmbeddedServer]:
-    """A started server in a directory that is removed at the end."""
+def embedded_server(**variables: str) -> Iterator[EmbeddedServer]:
+    """A started server, with more environment variables, in a directory that is removed at the end."""
     directory = Path(tempfile.mkdtemp(prefix="waystation-killed-"))
     directory.chmod(0o755)
-    server = EmbeddedServer(directory)
+    server = EmbeddedServer(directory, variables)
     try:
         server.start()
         yield server

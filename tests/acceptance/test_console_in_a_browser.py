@@ -16,7 +16,7 @@ from django.contrib.auth.models import User
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 from pytest_django.live_server_helper import LiveServer
 
-from brokers import publishing, topics
+from brokers import groups, publishing, topics
 
 CHROMIUM = Path(os.environ.get("CHROMIUM", "/usr/bin/chromium"))
 PASSWORD = "correct-horse-battery"
@@ -41,7 +41,16 @@ PAGES = (
     "/admin/topics/departures/settings/",
     "/admin/topics/departures/delete/",
     "/admin/topics/departures/publish/",
+    "/admin/topics/departures/groups/",
+    "/admin/groups/",
+    "/admin/groups/?q=zzz",
+    "/admin/groups/delays/",
+    "/admin/groups/delays/reset/",
+    "/admin/groups/delays/reset/?topic=departures&to=offset&offset=7",
+    "/admin/groups/absent/",
     "/admin/topics/absent/",
+    "/admin/alerts/",
+    "/admin/brokers/alertrule/add/",
     "/admin/auth/user/",
     "/admin/auth/user/add/",
     "/admin/auth/group/add/",
@@ -61,6 +70,7 @@ def address(live_server: LiveServer, settings: LazySettings) -> str:
     for number in range(40):
         value = {"flight": number, "route": {"legs": [{"from": "EWR", "to": "RDU"}]}, "text": "x" * 400}
         publishing.publish("departures", value, key=f"N{number:05}", partition=number % 2)
+    groups.reset("delays", "departures", groups.ResetTo("earliest"), dry_run=False)
     return str(live_server.url)
 
 

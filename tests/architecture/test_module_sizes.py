@@ -11,7 +11,7 @@ PACKAGES = ("brokers", "messaging_site", "realtime", "scheduling", "examples")
 MODULES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
 
 MOST_LINES = 350
-LONGER: dict[str, str] = {}
+LONGER: dict[str, str] = {"brokers/migrations/0006_failures.py": "operations that Django generated from the models"}
 """Modules that may be longer, each with the reason."""
 
 BANNED = {"utils", "util", "helpers", "helper", "common", "misc", "base", "manager", "managers", "tools", "stuff"}

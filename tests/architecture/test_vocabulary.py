@@ -17,13 +17,13 @@ MAY_SLEEP = {
     "brokers/wakeup.py": "the announcing thread gathers hints, and waits before it tries Redis again",
     "messaging_site/processes.py": "the supervisor polls processes for their end",
     "messaging_site/postgres_cluster.py": "polls for the end of processes that are not its children",
-    "examples/flights/demo.py": "polls for the end of a server that it started",
-    "examples/flights/running_server.py": "polls for a server that is starting",
 }
 
 MAY_CATCH_ALL = {
     "brokers/rest/serving.py": "the outermost handler logs what nobody foresaw and answers 500",
     "brokers/coalescer.py": "whatever happens to an append, each request in it must be answered",
+    "brokers/listeners/delivery.py": "whatever a handler raises is the record's failure, and no thread dies of it",
+    "brokers/failure.py": "an exception's own code may raise anything when it is described",
 }
 
 SYNONYMS = {

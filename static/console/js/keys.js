@@ -1,4 +1,5 @@
-// Single-key shortcuts: `/` filter, `j` `k` rows, `g` then a letter for a page, `Esc` closes the panel.
+// Single-key shortcuts: `/` filter, `j` `k` rows, `g` then a letter for a page, `Esc` closes the panel, and the letters that
+// links claim by data-key: within the row in focus, else on the page.
 // Off when the reader switched them off (data-keys on <html>), and never inside a field.
 
 const html = document.documentElement;
@@ -20,6 +21,12 @@ function go(letter) {
   if (link) link.click();
 }
 
+function claimed(key) {
+  const row = document.activeElement.closest("tr");
+  const selector = `[data-key="${CSS.escape(key)}"]`;
+  return row?.querySelector(selector) ?? document.querySelector(`.page-head ${selector}`);
+}
+
 function handle(event) {
   if (html.dataset.keys === "off" || event.ctrlKey || event.metaKey || event.altKey) return;
   if (event.target.closest("input, textarea, select, [contenteditable]")) return;
@@ -31,6 +38,8 @@ function handle(event) {
   if (event.key === "g") {
     pendingGo = true;
     setTimeout(() => { pendingGo = false; }, 1500);
+  } else if (event.key.length === 1 && claimed(event.key)) {
+    claimed(event.key).click();
   } else if (event.key === "j" || event.key === "k") {
     move(event.key === "j" ? 1 : -1);
   } else if (event.key === "/") {

@@ -1,7 +1,8 @@
-// Fetches the regions marked data-live again every ten seconds and says in the header how fresh they are.
-// Stands still while the tab is hidden, while the pointer is over a table, and while paused by the reader.
+// Fetches the regions marked data-live again, every ten seconds or as many as it says, and says in the header how fresh
+// they are. Stands still while the tab is hidden, while paused by the reader, while a dialog is open, and where the
+// pointer is over a table or rows are selected.
 
-const PERIOD_MS = 10_000;
+const PERIOD_SECONDS = 10;
 const button = document.querySelector("[data-live-state]");
 const regions = () => document.querySelectorAll("[data-live]");
 let refreshedAt = new Date();
@@ -12,10 +13,22 @@ function show(state, text) {
   button.querySelector("span").textContent = text;
 }
 
-function refresh() {
-  const pointerOverTable = document.querySelector("[data-live] table:hover") !== null;
-  if (document.hidden || pointerOverTable || button.dataset.state === "paused") return;
-  for (const region of regions()) window.htmx.trigger(region, "refresh");
+let seconds = 0;
+
+function isInUse(region) {
+  return region.querySelector("table:hover, [data-row]:checked, [data-all]:checked") !== null;
+}
+
+function refresh(isDue) {
+  if (document.hidden || button.dataset.state === "paused" || document.querySelector("main [popover]:popover-open")) return;
+  for (const region of regions()) {
+    if (isDue(region) && !isInUse(region)) window.htmx.trigger(region, "refresh");
+  }
+}
+
+function tick() {
+  seconds += 1;
+  refresh((region) => seconds % (Number(region.dataset.live) || PERIOD_SECONDS) === 0);
 }
 
 function lost(event) {
@@ -29,7 +42,7 @@ if (button && window.htmx && regions().length > 0) {
   button.addEventListener("click", () => {
     if (button.dataset.state === "paused") {
       show("live", "Live");
-      refresh();
+      refresh(() => true);
     } else {
       show("paused", "Paused");
     }
@@ -40,8 +53,8 @@ if (button && window.htmx && regions().length > 0) {
     refreshedAt = new Date();
     if (button.dataset.state === "lost") show("live", "Live");
   });
-  document.addEventListener("visibilitychange", refresh);
-  setInterval(refresh, PERIOD_MS);
+  document.addEventListener("visibilitychange", () => refresh(() => true));
+  setInterval(tick, 1000);
 }
 
 // A morph would otherwise close what the reader has opened.

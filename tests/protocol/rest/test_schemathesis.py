@@ -21,6 +21,7 @@ import pytest
 
 from messaging_site import asgi
 from tests.protocol.rest import schemathesis_hooks
+from tests.protocol.rest.seeded_failures import failing, seeding
 from tests.server import ROOT, Server, fresh_database, running
 
 SECONDS = 100
@@ -104,16 +105,31 @@ def test_one_who_knows_what_is_there_finds_no_disagreement(server: Server, tmp_p
             group: api.post(f"/api/v1/groups/{group}/members", json={"topics": ["still"]}).json()["member_id"]
             for group in ("known", "still")
         }
+        with seeding(server) as connection:
+            failures = failing(api, connection, "still", "still")
+            for _ in range(200):
+                failures.add()
+        selections = [{"ids": failures.letters[begin : begin + 50]} for begin in (1, 51)]
+        replay, ended = (
+            api.post("/api/v1/replays", json={"selection": selection, "rate_per_second": 0.001}).json()["id"]
+            for selection in selections
+        )
     known = f"""
 [[operations]]
 include-name = "POST /api/v1/groups/{{group}}/members/{{member_id}}/commits"
 parameters = {{ "path.group" = "still", "path.member_id" = "{members["still"]}" }}
+
+[[operations]]
+include-name = "POST /api/v1/replays/{{replay_id}}/cancel"
+parameters = {{ "path.replay_id" = {ended} }}
 
 [parameters]
 "path.topic" = "known"
 "path.group" = "known"
 "path.member_id" = "{members["known"]}"
 "path.partition" = 0
+"path.dead_letter_id" = {failures.letters[0]}
+"path.replay_id" = {replay}
 """
     options = ("--phases", "examples,coverage,fuzzing", "-n", "80", "--seed", "2", "--exclude-method", "DELETE")
     found = schemathesis(server, tmp_path, CONFIG + known, *options, known_topic="still")

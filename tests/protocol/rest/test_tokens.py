@@ -12,6 +12,7 @@ import psycopg
 import pytest
 
 from messaging_site import asgi
+from tests.protocol.rest.seeded_failures import failing, seeding
 from tests.server import Server, unique
 
 Json = dict[str, Any]
@@ -47,17 +48,21 @@ class Row:
     filtered: bool = False
     """A list that shows what the caller may see: nobody with a token is refused."""
     public: bool = False
+    hides: bool = False
+    """What the caller may not know of is not found, as if it were not there."""
 
 
 @dataclass
 class Things:
-    """A topic with records, a group with a member, and a token, made for one call."""
+    """A topic with records, a group with a member and dead letters, a replay, and a token, made for one call."""
 
     topic: str
     group: str
     member_id: str
     id: str
     partition: int = 0
+    dead_letter_id: int = 0
+    replay_id: int = 0
     names: dict[str, str] = field(default_factory=dict)
 
 
@@ -84,6 +89,21 @@ MATRIX = {
     "post_resets": Row(
         (("alter", "group"), ("describe", "topic")), lambda things: {"topic": things.topic, "to": "earliest"}
     ),
+    "get_dead_letters": Row((("describe", "group"),), filtered=True),
+    "get_failure_groups": Row((("describe", "group"),), filtered=True),
+    "get_dead_letter": Row((("describe", "group"),), hides=True),
+    "patch_dead_letter": Row((("replay", "group"),), lambda things: {"note": "seen"}, hides=True),
+    "post_replay": Row(
+        (("replay", "group"), ("write", "topic")),
+        lambda things: {"selection": {"ids": [things.dead_letter_id]}, "target": {"topic": things.topic}},
+        hides=True,
+    ),
+    "get_replays": Row((("describe", "group"),), filtered=True),
+    "get_replay": Row((("describe", "group"),), hides=True),
+    "get_replay_items": Row((("describe", "group"),), hides=True),
+    "post_replay_pause": Row((("replay", "group"),), hides=True),
+    "post_replay_resume": Row((("replay", "group"),), hides=True),
+    "post_replay_cancel": Row((("replay", "group"),), hides=True),
     "post_token": Row((("create", "token"),), lambda things: {"name": "another"}),
     "get_tokens": Row((("describe", "token"),)),
     "delete_token": Row((("delete", "token"),)),
@@ -99,12 +119,16 @@ def test_the_matrix_holds_every_operation() -> None:
 
 
 @pytest.fixture
-def things(api: httpx.Client) -> Things:
+def things(server: Server, api: httpx.Client) -> Things:
     topic, group = unique("orders."), unique("billing.")
     assert api.post("/api/v1/topics", json={"name": topic, "partitions": 1}).status_code == 201
     api.post(f"/api/v1/topics/{topic}/records", json={"records": [{"value": 1}]})
     member = api.post(f"/api/v1/groups/{group}/members", json={"topics": [topic]}).json()["member_id"]
     made = Things(topic, group, member, issue(api)["id"])
+    with seeding(server) as connection:
+        failures = failing(api, connection, topic, group)
+        replayed, made.dead_letter_id = failures.add(), failures.add()
+    made.replay_id = api.post("/api/v1/replays", json={"selection": {"ids": [replayed]}}).json()["id"]
     made.names = {"topic": topic, "group": group, "token": ""}
     return made
 
@@ -118,7 +142,7 @@ def call(server: Server, name: str, things: Things, token: str | None) -> httpx.
             admin.post(f"/api/v1/groups/{things.group}/pause")
     with server.client(token) as client:
         answer = client.request(operation.method, path, json=MATRIX[name].body(things))
-    assert answer.status_code in {*operation.answers, 401, 403}, answer.text
+    assert answer.status_code in {*operation.answers, 401, 403} | ({404} if MATRIX[name].hides else set()), answer.text
     return answer
 
 
@@ -137,6 +161,13 @@ def assert_refused(answer: httpx.Response, status: int, code: str) -> None:
     assert answer.headers["content-type"] == "application/problem+json"
     if status == 401:
         assert answer.headers["www-authenticate"] == 'Bearer realm="waystation"'
+
+
+def assert_denied(name: str, answer: httpx.Response) -> None:
+    if MATRIX[name].hides and answer.status_code == 404:
+        assert answer.json()["code"] in ("dead_letter_not_found", "replay_not_found")
+    else:
+        assert_refused(answer, 403, "forbidden")
 
 
 @pytest.mark.parametrize("name", MATRIX)
@@ -188,7 +219,7 @@ def test_each_of_the_grants_is_needed(server: Server, api: httpx.Client, things:
     grants = needed(name, things)
     for left_out in range(len(grants)):
         token = issue(api, *grants[:left_out], *grants[left_out + 1 :])["token"]
-        assert_refused(call(server, name, things, token), 403, "forbidden")
+        assert_denied(name, call(server, name, things, token))
 
 
 @pytest.mark.parametrize("name", NAMED)
@@ -203,7 +234,7 @@ def test_a_denial_wins(server: Server, api: httpx.Client, things: Things, name: 
     for operation, kind in MATRIX[name].needs:
         denial = grant(operation, kind, things.names[kind], prefix=True, deny=True)
         token = issue(api, *needed(name, things), denial)["token"]
-        assert_refused(call(server, name, things, token), 403, "forbidden")
+        assert_denied(name, call(server, name, things, token))
 
 
 @pytest.mark.parametrize("name", [name for name in NAMED if "token" not in name])
@@ -223,7 +254,7 @@ def test_a_grant_on_another_name_counts_for_nothing(
             grant(operation, kind, mine.upper(), prefix=True),
             grant(operation, other, mine),
         )["token"]
-        assert_refused(call(server, name, things, token), 403, "forbidden")
+        assert_denied(name, call(server, name, things, token))
 
 
 @pytest.mark.parametrize("name", [name for name in NAMED if "token" not in name])
@@ -240,7 +271,7 @@ def test_other_operations_on_the_same_name_count_for_nothing(
             *(found for found in needed(name, things) if found["resource_type"] != kind),
             *(grant(other, kind, things.names[kind], prefix=True) for other in sorted(others)),
         )["token"]
-        assert_refused(call(server, name, things, token), 403, "forbidden")
+        assert_denied(name, call(server, name, things, token))
 
 
 # -- what a refusal tells -------------------------------------------------------------------------------------------

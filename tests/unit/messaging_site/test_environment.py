@@ -11,6 +11,7 @@ import pytest
 
 from messaging_site import environment
 from messaging_site.environment import Environment, Refusal
+from messaging_site.mail import NO_SERVER, MailServer
 
 BASE = Path("/srv/project")
 SECRET = "canary-9f2b7c1d4e8a"
@@ -41,6 +42,7 @@ def test_defaults_are_those_of_the_documentation() -> None:
     assert found.database_url is found.redis_url is found.secret_key is None
     assert found.admin_password is found.admin_token is None
     assert found.apps == ("examples.flights",)
+    assert (found.processed_days, found.mail, found.mail_from) == (30, NO_SERVER, "waystation@localhost")
     assert found.debug is False
     assert found.allowed_hosts == ("localhost", "127.0.0.1", "[::1]")
     assert found.is_production is False
@@ -88,12 +90,30 @@ def test_other_hosts_ask_for_a_production_start(host: str) -> None:
         ("WAYSTATION_ADMIN_PASSWORD", ""),
         ("WAYSTATION_ADMIN_PASSWORD", "two\nlines"),
         *[("WAYSTATION_APPS", value) for value in ("a..b", "a,", "a-b", "a,a", "a/b")],
+        *[("WAYSTATION_PROCESSED_DAYS", value) for value in ("0", "3651", "30d")],
+        *[
+            ("EMAIL_URL", value)
+            for value in ("", "mail.example.org", "http://a", "smtp://", "smtp://a:x", "smtp://a/b")
+        ],
         *[("DJANGO_DEBUG", value) for value in ("yes", "on", "true ", "2", "")],
         *[("DJANGO_ALLOWED_HOSTS", value) for value in ("", "a,,b", "http://a", "a:80")],
     ],
 )
 def test_a_value_that_makes_no_sense_is_refused_by_name(name: str, value: str) -> None:
     assert refusal_of(lambda: read(**{name: value})).startswith(f"{name}: ")
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ("smtp://mail", MailServer("mail", 25, "none")),
+        ("smtp+tls://mail", MailServer("mail", 587, "starttls")),
+        ("smtps://u%40x:p%2F:w@mail:2465/", MailServer("mail", 2465, "tls", "u@x", "p/:w")),
+        ("smtp://[::1]:1025", MailServer("::1", 1025, "none")),
+    ],
+)
+def test_a_mail_server_is_one_address(given: str, expected: MailServer) -> None:
+    assert read(EMAIL_URL=given).mail == expected
 
 
 @pytest.mark.parametrize(
@@ -120,6 +140,7 @@ def test_secrets_stay_out_of_repr_and_refusals() -> None:
     given = {
         "DATABASE_URL": f"postgresql://waystation:{SECRET}@db/waystation",
         "REDIS_URL": f"redis://:{SECRET}@cache/0",
+        "EMAIL_URL": f"smtps://waystation:{SECRET}@mail",
         "WAYSTATION_ADMIN_PASSWORD": SECRET,
         "WAYSTATION_ADMIN_TOKEN": f"{SECRET}-token",
         "DJANGO_SECRET_KEY": SECRET * 3,
@@ -127,6 +148,7 @@ def test_secrets_stay_out_of_repr_and_refusals() -> None:
     found = read(**given)
     assert found.admin_password == SECRET
     assert SECRET not in repr(found)
+    assert SECRET not in refusal_of(lambda: read(EMAIL_URL=f"smtp://x:{SECRET}/@mail"))
     assert SECRET not in refusal_of(lambda: read(DATABASE_URL=f"mysql://x:{SECRET}@db/x"))
     assert SECRET not in refusal_of(lambda: read(DATABASE_URL=f"postgresql://x:{SECRET}@[db/x"))
 

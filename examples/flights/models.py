@@ -1,0 +1,87 @@
+"""What the group `delays` counts: departures, minutes of delay and cancellations of each aircraft and each carrier."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from django.db import connection, models
+
+from examples.flights.counting import Count
+
+ADD_TO_AIRCRAFT = """
+    insert into flights_aircraft_total as t (aircraft, departures, delay_minutes, cancelled)
+    select * from unnest(%s::text[], %s::bigint[], %s::bigint[], %s::bigint[])
+    on conflict (aircraft) do update set
+      departures = t.departures + excluded.departures,
+      delay_minutes = t.delay_minutes + excluded.delay_minutes,
+      cancelled = t.cancelled + excluded.cancelled
+"""
+ADD_TO_CARRIERS = """
+    insert into flights_carrier_total as t (carrier, partition, departures, delay_minutes, cancelled)
+    select * from unnest(%s::text[], %s::int[], %s::bigint[], %s::bigint[], %s::bigint[])
+    on conflict (carrier, partition) do update set
+      departures = t.departures + excluded.departures,
+      delay_minutes = t.delay_minutes + excluded.delay_minutes,
+      cancelled = t.cancelled + excluded.cancelled
+"""
+
+
+class Total(models.Model):
+    """Numbers to which transactions add."""
+
+    departures = models.BigIntegerField()
+    delay_minutes = models.BigIntegerField()
+    cancelled = models.BigIntegerField()
+
+    class Meta:
+        abstract = True
+
+    @property
+    def count(self) -> Count:
+        """The numbers."""
+        return Count(self.departures, self.delay_minutes, self.cancelled)
+
+
+class AircraftTotal(Total):
+    """Of one aircraft. Its tail number is the record's key, so only the reader of one partition adds to it."""
+
+    aircraft = models.CharField(max_length=20, primary_key=True)
+
+    class Meta:
+        db_table = "flights_aircraft_total"
+
+    def __str__(self) -> str:
+        return self.aircraft
+
+    @classmethod
+    def add(cls, counts: Mapping[str, Count]) -> None:
+        """Adds to many totals in one statement, in the order of their keys, so that no two callers wait in a circle."""
+        _execute(ADD_TO_AIRCRAFT, [(aircraft, *count) for aircraft, count in sorted(counts.items())])
+
+
+class CarrierTotal(Total):
+    """Of one carrier's flights in one partition of the topic; the carrier's total is the sum of its rows.
+
+    A carrier's flights are in all partitions. Had it a single row, the readers of all partitions would queue for it.
+    """
+
+    pk = models.CompositePrimaryKey("carrier", "partition")
+    carrier = models.CharField(max_length=10)
+    partition = models.IntegerField()
+
+    class Meta:
+        db_table = "flights_carrier_total"
+
+    def __str__(self) -> str:
+        return f"{self.carrier} in partition {self.partition}"
+
+    @classmethod
+    def add(cls, counts: Mapping[tuple[str, int], Count]) -> None:
+        """As `AircraftTotal.add`."""
+        _execute(ADD_TO_CARRIERS, [(*key, *count) for key, count in sorted(counts.items())])
+
+
+def _execute(statement: str, rows: list[tuple[str | int, ...]]) -> None:
+    if rows:
+        with connection.cursor() as cursor:
+            cursor.execute(statement, [list(column) for column in zip(*rows, strict=True)])
