@@ -6,17 +6,7 @@ import django.db.models.functions.datetime
 from django.db import migrations, models
 
 from brokers.migrations import _group_functions
-
-
-def run(statements):
-    def execute(apps, schema_editor):
-        with schema_editor.connection.cursor() as cursor:
-            cursor.execute("select quote_ident(current_schema())")
-            schema = cursor.fetchone()[0]
-            for statement in statements:
-                cursor.execute(statement.format(schema=schema))
-
-    return execute
+from brokers.migrations._installing import run
 
 
 class Migration(migrations.Migration):

@@ -7,17 +7,7 @@ from django.db import migrations, models
 
 import brokers.models.alerts
 from brokers.migrations import _failure_functions, _redelivery_functions
-
-
-def run(statements):
-    def execute(apps, schema_editor):
-        with schema_editor.connection.cursor() as cursor:
-            cursor.execute("select quote_ident(current_schema())")
-            schema = cursor.fetchone()[0]
-            for statement in statements:
-                cursor.execute(statement.format(schema=schema))
-
-    return execute
+from brokers.migrations._installing import run
 
 
 class Migration(migrations.Migration):
