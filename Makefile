@@ -15,6 +15,8 @@ INSTALLED_DEV := $(VENV)/.installed-dev
 # A Python >= 3.11 that can make virtual environments. `make run PYTHON=/path/to/python` chooses another one.
 PYTHON ?=
 CANDIDATES := $(if $(PYTHON),$(PYTHON),python3 python3.13 python3.12 python3.11 python3.14 python)
+# Tests wait for servers much of their time: one process more than two cores have.
+TEST_PROCESSES ?= 3
 FITS := import sys; sys.version_info >= (3, 11) or sys.exit(3); import venv, ensurepip
 
 help: ## What there is to type
@@ -28,8 +30,8 @@ demo: $(INSTALLED) ## Load a month of flights into the running server, or one of
 
 setup: $(INSTALLED_DEV) ## Install everything, for the checks and tests too
 
-test: $(INSTALLED_DEV) browser ## The whole test suite
-	@exec $(PY) -m pytest
+test: $(INSTALLED_DEV) browser ## The whole test suite, in TEST_PROCESSES processes with stores of their own
+	@exec $(PY) -m pytest -n $(TEST_PROCESSES) --dist loadfile
 
 test-fast: $(INSTALLED_DEV) ## The tests that take no browser and less than ten seconds each
 	@exec $(PY) -m pytest -m "not slow and not browser"

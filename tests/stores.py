@@ -7,6 +7,7 @@ set, those; else embedded ones, which start when the tests are about to be colle
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -27,8 +28,8 @@ if not _GIVEN:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Starts the stores."""
-    if not _GIVEN and not config.option.collectonly:
+    """Starts the stores; with several processes (`pytest -n`) each of them has its own, and this one none."""
+    if not _GIVEN and not config.option.collectonly and not _only_distributes(config):
         from messaging_site import embedded
 
         _stop.append(embedded.start_for_tests(_directory / "data"))
@@ -39,4 +40,9 @@ def pytest_unconfigure(config: pytest.Config) -> None:
     while _stop:
         _stop.pop()()
     if not _GIVEN and _directory.exists():
-        _directory.rmdir()
+        shutil.rmtree(_directory)
+
+
+def _only_distributes(config: pytest.Config) -> bool:
+    """Whether this is the process that gives tests to others."""
+    return bool(getattr(config.option, "numprocesses", None)) and not hasattr(config, "workerinput")
