@@ -9,12 +9,12 @@ the listener before that transaction.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
 from functools import partial
 
 from django.db import transaction
 
 from brokers import codec, metrics, topic_log, topics, wakeup
+from brokers.dead_letter_headers import OWN_PREFIX, without_own
 from brokers.deliveries import Delivery
 from brokers.errors import PartitionsCannotShrink, TopicExists, TopicNotFound
 from brokers.failure import Failure, storable
@@ -23,8 +23,6 @@ from brokers.settings import MAX_HEADER_BYTES, MAX_RECORD_BYTES_LIMIT
 from brokers.topics import TopicInfo
 
 SUFFIX = ".DLT"
-OWN_PREFIX = "x-waystation-"
-"""Headers that Waystation adds on the way; they never become part of a record."""
 _DLT = "kafka_dlt-"
 _EXCEPTION_HEADERS = tuple(f"{_DLT}exception-{part}" for part in ("fqcn", "cause-fqcn", "message", "stacktrace"))
 _MESSAGE_BYTES = 1024
@@ -37,11 +35,6 @@ def name_for(topic: str) -> str | None:
     """The topic of a topic's dead letters; None when the name would be longer than a name may be."""
     name = topic + SUFFIX
     return name if len(name) <= MAX_LENGTH else None
-
-
-def without_own(headers: Mapping[str, str]) -> dict[str, str]:
-    """A record's headers without those that Waystation added on the way."""
-    return {name: text for name, text in headers.items() if not name.lower().startswith(OWN_PREFIX)}
 
 
 def prepare(topic: str, partitions: int) -> None:

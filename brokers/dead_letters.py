@@ -8,17 +8,16 @@ statements are in `sql/dead_letters.sql`.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime
 from typing import Any, NamedTuple
 
 import msgspec
 from django.db import transaction
 
-from brokers import audit, dead_letter_texts, dead_letter_topics, fingerprint, outgoing, record_input, wakeup
+from brokers import audit, dead_letter_headers, dead_letter_texts, dead_letter_topics, fingerprint, record_input, wakeup
 from brokers.database import sync_cursor
+from brokers.dead_letter_headers import without_own
+from brokers.dead_letter_origins import Origin, Payload
 from brokers.dead_letter_texts import NAME_CHARACTERS
-from brokers.dead_letter_topics import without_own
 from brokers.deliveries import Delivery
 from brokers.errors import (
     Conflict,
@@ -35,6 +34,8 @@ from brokers.record import JSON, RAW
 from brokers.settings import MAX_RECORD_BYTES_LIMIT
 from brokers.sql import load
 
+__all__ = ["Origin", "Payload", "add", "add_all", "add_revision", "change_state", "give_up", "purge", "reopen"]
+
 SQL = load("dead_letters")
 
 MAX_IDS = 1000
@@ -49,40 +50,6 @@ PURGE_STEPS = 40
 _OPERATIONS = {"open": "reopen", "resolved": "resolve", "discarded": "discard"}
 """What the audit record calls a change to that state."""
 _ORIGINS = ("edit", "merge_patch")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Origin:
-    """Where something that is given up came from, and who could not handle it."""
-
-    source_kind: str
-    """`topic`, `queue` or `task`."""
-    source: str
-    group: str = ""
-    """The consumer group; empty for a queue or a task."""
-    handler: str = ""
-    group_id: int | None = None
-    partition_id: int | None = None
-    partition: int | None = None
-    offset: int | None = None
-    timestamp: int | None = None
-    redelivery_id: int = 0
-    exchange: str | None = None
-    routing_key: str | None = None
-    message_id: str | None = None
-    correlation_id: str | None = None
-    idempotency_key: str | None = None
-    first_failed_at: datetime | None = None
-    """When it first failed; by default when its first attempt ended, or now."""
-
-
-class Payload(NamedTuple):
-    """What was to be handled, as it was published."""
-
-    key: bytes | None
-    value: bytes | None
-    encoding: int
-    headers: Mapping[str, str]
 
 
 # -- giving up --------------------------------------------------------------------------------------------------
@@ -116,7 +83,8 @@ def give_up(delivery: Delivery, reason: str, failure: Failure | None) -> int:
     )
     found = None
     if redelivery is not None and redelivery.dead_letter_id is not None:
-        found = _reopen(delivery, origin, reason, failure)
+        letter, item = redelivery.dead_letter_id, redelivery.replay_item_id
+        found = reopen(letter, item, redelivery.revision, origin, reason, failure)
     if found is None:
         payload = Payload(record.key_bytes, record.value_bytes, record.encoding, record.headers)
         found = add(origin, payload, reason, failure)
@@ -127,46 +95,69 @@ def give_up(delivery: Delivery, reason: str, failure: Failure | None) -> int:
 def add(origin: Origin, payload: Payload, reason: str, failure: Failure | None) -> int:
     """Writes a new dead letter of any source in the caller's open transaction; answers its id.
 
-    The attempts at a topic's record are moved to it.
+    The attempts at the record or message are moved to it.
     """
-    headers = without_own(payload.headers)
+    return add_all([(origin, payload)], reason, failure)[0]
+
+
+def add_all(given_up: Sequence[tuple[Origin, Payload]], reason: str, failure: Failure | None) -> list[int]:
+    """`add` for messages of one queue that fail alike, in one statement; answers their ids in order.
+
+    Of a topic's records it takes one.
+    """
+    origin = given_up[0][0]
+    origins = [each for each, _ in given_up]
+    payloads = [payload._replace(headers=without_own(payload.headers)) for _, payload in given_up]
     parameters = _parameters(origin, reason, failure) | {
         "source_kind": origin.source_kind,
         "source": origin.source,
         "group": origin.group,
         "partition": origin.partition,
         "timestamp": origin.timestamp,
-        "exchange": origin.exchange,
-        "routing_key": origin.routing_key,
-        "message_id": origin.message_id,
-        "correlation_id": origin.correlation_id,
-        "first_failed_at": origin.first_failed_at,
-        "key": payload.key,
-        "value": payload.value,
-        "encoding": payload.encoding,
-        "headers": msgspec.json.encode(headers),
-        "size": outgoing.size_of((None, payload.key, payload.value, payload.encoding, headers)),
+        "messages": [each.message_row for each in origins],
+        "exchanges": [each.exchange for each in origins],
+        "routing_keys": [each.routing_key for each in origins],
+        "message_ids": [each.message_id for each in origins],
+        "correlation_ids": [each.correlation_id for each in origins],
+        "idempotency_keys": [dead_letter_texts.idempotency_key(each.idempotency_key) for each in origins],
+        "errors": [_error(each, reason, failure) for each in origins],
+        "priorities": [each.priority for each in origins],
+        "first_failed": [each.first_failed_at for each in origins],
+        "sizes": [payload.size() for payload in payloads],
+        "keys": [payload.key or b"" for payload in payloads],
+        "no_keys": [payload.key is None for payload in payloads],
+        "values": [payload.value or b"" for payload in payloads],
+        "no_values": [payload.value is None for payload in payloads],
+        "encodings": [payload.encoding for payload in payloads],
+        "headers": [msgspec.json.encode(payload.headers) for payload in payloads],
+        "envelopes": [each.envelope or b"" for each in origins],
     }
     with sync_cursor() as cursor:
-        row = cursor.execute(SQL.add, parameters).fetchone()
-    assert row is not None
-    return int(row[0])
+        return [number for (number,) in cursor.execute(SQL.add, parameters).fetchall()]
 
 
-def _reopen(delivery: Delivery, origin: Origin, reason: str, failure: Failure | None) -> int | None:
-    """The dead letter that a redelivery came from, open again; None when it is no more."""
-    redelivery = delivery.redelivery
-    assert redelivery is not None
+def reopen(
+    letter: int, item: int | None, revision: int, origin: Origin, reason: str, failure: Failure | None
+) -> int | None:
+    """Opens the dead letter again that a replay gave back and that failed anew, in the caller's open transaction.
+
+    The replay's item has its outcome, and the attempts since are the dead letter's. Answers its id; None when it is
+    no more.
+    """
     parameters = _parameters(origin, reason, failure) | {
-        "letter": redelivery.dead_letter_id,
-        "item": redelivery.replay_item_id,
-        "revision": redelivery.revision,
+        "letter": letter,
+        "item": item,
+        "revision": revision,
+        "message": origin.message_row,
+        "envelope": origin.envelope,
+        "error": _error(origin, reason, failure),
+        "idempotency_key": dead_letter_texts.idempotency_key(origin.idempotency_key),
     }
     with sync_cursor() as cursor:
         row = cursor.execute(SQL.reopen, parameters).fetchone()
     if row is None:
         return None
-    if redelivery.replay_item_id is not None:
+    if item is not None:
         transaction.on_commit(wakeup.announce_replays, robust=True)
     return int(row[0])
 
@@ -180,9 +171,11 @@ def _parameters(origin: Origin, reason: str, failure: Failure | None) -> dict[st
         "redelivery": origin.redelivery_id,
         "reason": reason,
         "exception_class": "" if failure is None else failure.exception_class,
-        "error": dead_letter_texts.error(failure, reason),
-        "idempotency_key": dead_letter_texts.idempotency_key(origin.idempotency_key),
     }
+
+
+def _error(origin: Origin, reason: str, failure: Failure | None) -> str:
+    return dead_letter_texts.error(failure, origin.error or reason)
 
 
 def _failure_group(origin: Origin, reason: str, failure: Failure | None) -> int:
@@ -249,6 +242,7 @@ class _Locked(NamedTuple):
     state: str
     revision: int
     size: int
+    source_kind: str
 
 
 def _lock(ids: list[int]) -> list[_Locked]:
@@ -285,7 +279,7 @@ def add_revision(
     key: bytes | None,
     value: bytes | None,
     encoding: int,
-    headers: Mapping[str, str],
+    headers: Mapping[str, Any],
     origin: str,
     actor: audit.Actor,
 ) -> int:
@@ -297,12 +291,13 @@ def add_revision(
     """
     if encoding not in (RAW, JSON) or origin not in _ORIGINS:
         raise InvalidValue(f"there is no encoding {shown(encoding)} of an edit, or no origin {shown(origin)}")
-    kept = without_own(record_input.checked_headers(headers))
-    size = outgoing.size_of((None, record_input.key_bytes(key), value, encoding, kept))
-    if size > MAX_RECORD_BYTES_LIMIT:
-        raise RecordTooLarge(f"the edit has {size} bytes; no record has more than {MAX_RECORD_BYTES_LIMIT}")
+    record_input.key_bytes(key)
     with transaction.atomic():
         [letter] = _lock(_checked_ids([id]))
+        kept = dead_letter_headers.checked(headers, letter.source_kind)
+        size = Payload(key, value, encoding, kept).size()
+        if size > MAX_RECORD_BYTES_LIMIT:
+            raise RecordTooLarge(f"the edit has {size} bytes; no record has more than {MAX_RECORD_BYTES_LIMIT}")
         _check_changeable([letter])
         if expected_revision not in (None, letter.revision):
             raise RevisionSuperseded(

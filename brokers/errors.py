@@ -12,7 +12,10 @@ from typing import Any, ClassVar
 
 def shown(value: object) -> str:
     """The first 64 characters of a rejected value, escaped, for use inside a message."""
-    text = ascii(value)
+    try:
+        text = ascii(value)
+    except ValueError:  # Python writes no integer of more than some thousand digits
+        text = "an integer of thousands of digits"
     return text if len(text) <= 66 else text[:63] + "..."
 
 
@@ -122,6 +125,12 @@ class KeyRequired(InvalidValue):
     """A compacted topic takes no record without a key."""
 
     code = "key_required"
+
+
+class Unroutable(InvalidValue):
+    """A mandatory message reaches no queue; nothing was stored."""
+
+    code = "unroutable"
 
 
 class SearchTooBroad(InvalidValue):
@@ -244,6 +253,18 @@ class QueueNotFound(NotFound):
     code = "queue_not_found"
 
 
+class BindingNotFound(NotFound):
+    """No binding of that id."""
+
+    code = "binding_not_found"
+
+
+class PolicyNotFound(NotFound):
+    """No policy of that name."""
+
+    code = "policy_not_found"
+
+
 class OffsetOutOfRange(BrokerError):
     """The offset lies below the partition's earliest one: retention has removed it."""
 
@@ -314,6 +335,24 @@ class ReplayFinished(Conflict):
     code = "replay_finished"
 
 
+class PreconditionFailed(Conflict):
+    """An exchange, queue or policy of that name is there and was declared differently."""
+
+    code = "precondition_failed"
+
+
+class ResourceInUse(Conflict):
+    """An exchange with bindings, or a queue with consumers, was to be deleted only if unused."""
+
+    code = "resource_in_use"
+
+
+class QueueNotEmpty(Conflict):
+    """A queue with messages was to be deleted only if empty."""
+
+    code = "queue_not_empty"
+
+
 class NoCommittedOffset(Conflict):
     """Nothing is committed for the partition and `auto_offset_reset` is `none`."""
 
@@ -327,6 +366,13 @@ class Unavailable(BrokerError):
     """PostgreSQL cannot be reached, is overloaded or refused; nothing is known to be wrong with the request."""
 
     code = "store_unavailable"
+    retryable = True
+
+
+class QueueFull(BrokerError):
+    """A queue that refuses what exceeds its length has no room; nothing was stored."""
+
+    code = "queue_full"
     retryable = True
 
 

@@ -34,6 +34,7 @@ from brokers import (
 from brokers.alerts import evaluation, notifications
 from brokers.database import sync_cursor
 from brokers.errors import BrokerError, Unavailable
+from brokers.queues import lengths, tending
 from brokers.replays.retention import purge as purge_replays
 from brokers.sql import load
 
@@ -85,7 +86,15 @@ SLOW = (
     Job(16, "forget replays", 60.0, purge_replays),
     Job(25, "forget attempts", 600.0, _quick(deliveries.purge)),
     Job(20, "forget processed messages", 60.0, processed.purge),
+    Job(34, "forget minutes of queues", 600.0, _quick(lengths.forget_old_minutes)),
 )
+QUEUES = (
+    Job(30, "tend queues", 0.25, tending.tend),
+    Job(31, "count messages", 1.0, _quick(lengths.fold)),
+    Job(32, "delete unused queues", 1.0, tending.delete_unused),
+    Job(33, "remove messages of deleted queues", 2.0, tending.remove_deleted),
+)
+"""What is done several times a second, and waits for nothing else: in a `Background` of its own."""
 OUTWARD = (Job(22, "send alert notifications", 1.0, notifications.send_due),)
 """What speaks to other servers and may have to wait for them: in a `Background` of its own."""
 

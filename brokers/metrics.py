@@ -3,6 +3,9 @@
 | name | kind | labels | meaning |
 | --- | --- | --- | --- |
 | waystation_records_published_total | counter | | records appended by this process |
+| waystation_messages_published_total | counter | | messages sent to exchanges by this process, once each |
+| waystation_messages_claimed_total | counter | | messages of queues handed out by this process |
+| waystation_messages_acknowledged_total | counter | | messages of queues acknowledged through this process |
 | waystation_requests_total | counter | operation, status | REST answers |
 | waystation_request_seconds | histogram | operation | time from request to answer |
 | waystation_records_handled_total | counter | handler | records that a listener's transaction has settled |
@@ -32,6 +35,9 @@ SQL = load("metrics")
 TOPICS_LISTED = 500
 
 records_published = Counter("waystation_records_published", "Records appended by this process")
+messages_published = Counter("waystation_messages_published", "Messages sent to exchanges by this process")
+messages_claimed = Counter("waystation_messages_claimed", "Messages of queues handed out by this process")
+messages_acknowledged = Counter("waystation_messages_acknowledged", "Messages of queues acknowledged")
 requests = Counter("waystation_requests", "REST answers", ["operation", "status"])
 records_handled = Counter("waystation_records_handled", "Records settled by listeners", ["handler"])
 handler_failures = Counter("waystation_handler_failures", "Calls of a handler that failed", ["handler"])

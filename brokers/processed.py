@@ -8,6 +8,7 @@ skips, or goes on if the first was rolled back. Rows are forgotten after `KEPT_D
 from __future__ import annotations
 
 import functools
+import hashlib
 import inspect
 from collections.abc import Callable, Collection, Sequence
 from contextvars import ContextVar
@@ -30,6 +31,7 @@ MAX_KEY_LENGTH: Final = 1024
 """Characters of a key."""
 MAX_CONSUMER_LENGTH: Final = 249
 """Characters of a consumer's name."""
+_CUT_CONSUMER: Final = MAX_CONSUMER_LENGTH - 17
 _PURGE_ROWS = 5000
 _PURGE_STATEMENTS = 100
 """Statements of one call of `purge`, each a transaction of its own; the rest waits for the next call."""
@@ -70,6 +72,18 @@ def _checked(what: str, text: str, longest: int) -> str:
     if "\0" in text or any("\ud800" <= character <= "\udfff" for character in text):
         raise InvalidValue(f"{what} must hold neither NUL nor half of a surrogate pair: {shown(text)}")
     return text
+
+
+def consumer_of_queue(queue: str) -> str:
+    """The consumer's name under which a queue's listener processes: no consumer group's, since those hold no colon.
+
+    A queue's name that is too long for it is cut, with a digest of the whole. `brokers_queue_consumer_name` is the
+    same in the database.
+    """
+    name = f"queue:{queue}"
+    if len(name) <= MAX_CONSUMER_LENGTH:
+        return name
+    return f"{name[:_CUT_CONSUMER]}:{hashlib.sha256(queue.encode()).hexdigest()[:16]}"
 
 
 def process_once(key: object, consumer: str | None = None) -> bool:

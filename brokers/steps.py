@@ -6,7 +6,7 @@ A rule is a generator: it yields a statement with its parameters, is sent the ro
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from typing import Any, LiteralString, TypeVar
 
 import psycopg
@@ -15,7 +15,7 @@ from django.db import transaction
 from brokers.database import acquire, sync_cursor
 
 Rows = list[tuple[Any, ...]]
-Statement = tuple[LiteralString, tuple[Any, ...]]
+Statement = tuple[LiteralString, tuple[Any, ...] | Mapping[str, Any]]
 T = TypeVar("T")
 Steps = Generator[Statement, Rows, T]
 

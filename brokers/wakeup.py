@@ -1,8 +1,8 @@
 """Tells waiters that something may be there, over Redis, and lets them wait for it.
 
-Redis carries hints only: a lost one costs a waiter `POLL_INTERVAL_SECONDS` and never a record, because whoever waits
-looks into PostgreSQL anyway. Announcing never blocks and never fails: a thread sends what has gathered. Called by
-`publish` after the commit, by the caches when something changed, and by all who wait for records.
+Redis carries hints only: a lost one costs a waiter `POLL_INTERVAL_SECONDS` and never a record or message, because
+whoever waits looks into PostgreSQL anyway. Announcing never blocks and never fails: a thread sends what has gathered.
+Called by `publish` and `send` after the commit, by the caches when something changed, and by all who wait.
 """
 
 from __future__ import annotations
@@ -27,6 +27,8 @@ log = logging.getLogger("waystation.wakeup")
 CHANNEL = "waystation:hints"
 _MAX_GATHERED = 10_000
 """Hints kept while Redis is away; beyond them the poll alone wakes the waiters."""
+_AWAITED = ("p", "q")
+"""Hints that `Hub.wait_for` waits for: of partitions and queues."""
 _RETRY_SECONDS = 1.0
 _REMEMBERED = 1000
 """Announcements that `Hub.wait` looks back on."""
@@ -87,13 +89,21 @@ def announce_lanes(partition_ids: Iterable[int]) -> None:
     _announcer.announce([f"l{number}" for number in partition_ids])
 
 
+def announce_queues(queue_ids: Iterable[int]) -> None:
+    """Wakes whoever waits for messages of these queues. Call it after the commit."""
+    _announcer.announce([f"q{number}" for number in queue_ids])
+
+
 def announce_replays() -> None:
     """Wakes whoever moves replays: one was made or changed."""
     _announcer.announce(["r"])
 
 
 def announce_change(kind: str, name: str) -> None:
-    """Tells every process to forget what it remembers of a topic (`t`), token (`k`) or group (`g`)."""
+    """Tells every process to forget what it remembers of a topic (`t`), token (`k`) or group (`g`).
+
+    So for the topology of exchanges and queues (`x`), whose name is empty.
+    """
     _announcer.announce([f"{kind}{name}"])
 
 
@@ -104,8 +114,8 @@ class Hub:
     """
 
     def __init__(self, on_change: Callable[[str, str], None]) -> None:
-        self._waiting: dict[int, set[asyncio.Future[None]]] = {}
-        self._recent: deque[int] = deque(maxlen=_REMEMBERED)
+        self._waiting: dict[str, set[asyncio.Future[None]]] = {}
+        self._recent: deque[str] = deque(maxlen=_REMEMBERED)
         self._heard = 0
         self._on_change = on_change
         self._task: asyncio.Task[None] | None = None
@@ -132,25 +142,30 @@ class Hub:
 
     def wake_all(self) -> None:
         """Lets every waiter look again now."""
-        for partition in list(self._waiting):
-            self._wake(partition)
+        for hint in list(self._waiting):
+            self._wake(hint)
 
     def mark(self) -> int:
-        """This moment: take it before looking into the log, and give it to `wait`."""
+        """This moment: take it before looking into the log or a queue, and give it to `wait` or `wait_for`."""
         return self._heard
 
     async def wait(self, partition_ids: Iterable[int], seconds: float, since: int | None = None) -> bool:
-        """Waits until one of the partitions is announced, at most `POLL_INTERVAL_SECONDS` or `seconds`.
+        """`wait_for` new records of one of the partitions."""
+        return await self.wait_for([f"p{number}" for number in partition_ids], seconds, since)
 
-        What was announced after the mark `since` counts too, and so nothing is missed between a look into the log and
-        the wait. Says whether it was announced; look again either way.
+    async def wait_for(self, hints: Iterable[str], seconds: float, since: int | None = None) -> bool:
+        """Waits until one of the hints is announced, at most `POLL_INTERVAL_SECONDS` or `seconds`.
+
+        Hints are of partitions (`p1`) and queues (`q1`). What was announced after the mark `since` counts too, and so
+        nothing is missed between a look into the store and the wait. Says whether one was announced; look again either
+        way.
         """
-        ids = list(partition_ids)
-        if since is not None and self._announced(ids, since):
+        wanted = list(hints)
+        if since is not None and self._announced(wanted, since):
             return True
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        for partition in ids:
-            self._waiting.setdefault(partition, set()).add(future)
+        for hint in wanted:
+            self._waiting.setdefault(hint, set()).add(future)
         try:
             async with asyncio.timeout(min(seconds, POLL_INTERVAL_SECONDS)):
                 await future
@@ -158,33 +173,33 @@ class Hub:
         except TimeoutError:
             return False
         finally:
-            for partition in ids:
-                futures = self._waiting.get(partition)
+            for hint in wanted:
+                futures = self._waiting.get(hint)
                 if futures is not None:
                     futures.discard(future)
                     if not futures:
-                        del self._waiting[partition]
+                        del self._waiting[hint]
 
-    def _announced(self, partitions: list[int], since: int) -> bool:
+    def _announced(self, hints: list[str], since: int) -> bool:
         new = self._heard - since
         if new > len(self._recent):
             return True
-        return any(partition in partitions for partition in itertools.islice(reversed(self._recent), new))
+        return any(hint in hints for hint in itertools.islice(reversed(self._recent), new))
 
-    def _wake(self, partition: int) -> None:
-        for future in self._waiting.pop(partition, ()):
+    def _wake(self, hint: str) -> None:
+        for future in self._waiting.pop(hint, ()):
             if not future.done():
                 future.set_result(None)
 
     def _hear(self, message: str) -> None:
         for hint in message.split(" "):
             kind, rest = hint[:1], hint[1:]
-            if kind != "p":
+            if kind not in _AWAITED:
                 self._on_change(kind, rest)
             elif rest.isdecimal():
-                self._recent.append(int(rest))
+                self._recent.append(hint)
                 self._heard += 1
-                self._wake(int(rest))
+                self._wake(hint)
 
     async def _listen(self) -> None:
         while True:

@@ -15,11 +15,24 @@ flushing.install()
 
 @pytest.fixture(autouse=True)
 def _remembers_nothing() -> None:
-    """Each test begins without what the one before had cached of topics and tokens."""
+    """Each test begins without what the one before had cached of topics, queues and tokens."""
     from brokers import access, topics
+    from brokers.queues import tending, topology
 
     topics.forget()
+    topology.forget()
+    tending.forget()
     access.forget()
+
+
+@pytest.fixture
+def nothing_declared(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No application has declared anything, and what the test declares is forgotten after it."""
+    from brokers import declarations, partitioner
+
+    for registry in ("_topics", "_exchanges", "_queues", "_bindings"):
+        monkeypatch.setattr(declarations, registry, {})
+    monkeypatch.setattr(partitioner, "_BY_NAME", dict(partitioner._BY_NAME))
 
 
 @pytest.fixture(scope="session")

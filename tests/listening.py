@@ -10,6 +10,8 @@ from typing import Any
 
 from brokers.errors import GroupNotFound
 from brokers.listeners import registration
+from brokers.listeners.handlers import Handler
+from brokers.listeners.queue_registration import QueueListener, declared_queue_listeners, queue_listener
 from brokers.listeners.registration import Listener, topic_listener
 from brokers.listeners.worker import Worker
 from brokers.selectors import groups
@@ -31,6 +33,13 @@ def listener(handler: Callable[[Any], Any], topics: Any, **options: Any) -> List
     return next(found for found in registration.declared_listeners() if found.name == options["name"])
 
 
+def consumer(handler: Callable[[Any], Any], queue: str, **options: Any) -> QueueListener:
+    """The same for a queue."""
+    options.setdefault("name", unique("handler"))
+    queue_listener(queue, **options)(handler)
+    return next(found for found in declared_queue_listeners() if found.name == options["name"])
+
+
 class _Alarm(logging.Handler):
     """Remembers what was logged as an error that nobody foresaw."""
 
@@ -44,14 +53,14 @@ class _Alarm(logging.Handler):
 
 
 @contextmanager
-def serving(*listeners: Listener, drain_seconds: float = 10.0, joined: bool = True) -> Iterator[Worker]:
+def serving(*listeners: Handler, drain_seconds: float = 10.0, joined: bool = True) -> Iterator[Worker]:
     """A worker for these listeners, whose members have joined; fails when it meets what nobody foresaw."""
     alarm, log = _Alarm(), logging.getLogger("waystation.listeners")
     log.addHandler(alarm)
     try:
         with Worker(listeners, drain_seconds) as worker:
             if joined:
-                until(lambda: all(member.has_looked for member in worker.members), what="all members have joined")
+                until(lambda: all(thread.has_looked for thread in worker.threads), what="all members have joined")
             yield worker
     finally:
         log.removeHandler(alarm)
@@ -63,6 +72,13 @@ def serving(*listeners: Listener, drain_seconds: float = 10.0, joined: bool = Tr
 def listening(handler: Callable[[Any], Any], topics: Any, **options: Any) -> Iterator[Worker]:
     """`serving` for one handler; options are those of `topic_listener`."""
     with serving(listener(handler, topics, **options)) as worker:
+        yield worker
+
+
+@contextmanager
+def consuming(handler: Callable[[Any], Any], queue: str, *, joined: bool = True, **options: Any) -> Iterator[Worker]:
+    """`serving` for one handler of a queue; options are those of `queue_listener`."""
+    with serving(consumer(handler, queue, **options), joined=joined) as worker:
         yield worker
 
 

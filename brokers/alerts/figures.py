@@ -1,4 +1,5 @@
-"""The figures that alert rules look at: open dead letters, their growth and age, and the lag of consumer groups.
+"""The figures that alert rules look at: open dead letters, their growth and age, the lag of consumer groups, and what
+waits in queues.
 
 One bounded statement for each look. A rule's scope is a source, or with a consumer group one group of a source; a name
 may end in `*` and then stands for every name that begins so, and an empty one for all.
@@ -18,11 +19,16 @@ SQL = load("alert_figures")
 MOST_SCOPES: Final = 500
 """Scopes of one rule that are looked at: those with an alert, then the highest figures."""
 
+OF_QUEUES: Final = ("queue_depth", "queue_age")
+"""Metrics whose source is a queue, and which no consumer group has a part in."""
+
 _STATEMENTS: Final = {
     "depth": SQL.depth,
     "growth": SQL.growth,
     "oldest_age": SQL.oldest_age,
     "group_lag": SQL.group_lag,
+    "queue_depth": SQL.queue_depth,
+    "queue_age": SQL.queue_age,
 }
 
 

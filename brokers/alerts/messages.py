@@ -13,6 +13,8 @@ _MEASURED = {
     "growth": "new dead letters in a minute",
     "oldest_age": "seconds since the oldest open dead letter failed",
     "group_lag": "records not committed",
+    "queue_depth": "ready messages",
+    "queue_age": "seconds since the oldest ready message was published",
 }
 
 

@@ -1,4 +1,4 @@
-"""Keys and calls: which records of a transaction are to be handled, and how the handler is called with them."""
+"""Keys and calls: which items of a transaction are to be handled, and how the handler is called with them."""
 
 from __future__ import annotations
 
@@ -10,15 +10,14 @@ import msgspec
 from asgiref.sync import async_to_sync
 
 from brokers import processed
-from brokers.listeners.registration import Listener
+from brokers.listeners.handlers import Handler, Item
 from brokers.listeners.work import UNDECODABLE, Failed, NotAwaited, Work
-from brokers.record import Record
 
 UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 """What a value raises that is not what it says it is."""
 
 
-def caller(listener: Listener) -> Callable[[Any], None]:
+def caller(listener: Handler) -> Callable[[Any], None]:
     """A function that calls the handler; an asynchronous one runs to its end, with its queries on this thread."""
     function = async_to_sync(listener.function) if listener.is_async else listener.function
 
@@ -33,29 +32,29 @@ def caller(listener: Listener) -> Callable[[Any], None]:
     return call
 
 
-def undecodable(record: Record) -> Failed | None:
-    """Why a record cannot be given to a handler, if its value is not the JSON that it says it is."""
+def undecodable(work: Work, item: Item) -> Failed | None:
+    """Why a record or message cannot be given to a handler, if it is not the JSON that it says it is."""
     try:
-        record.value  # noqa: B018 - decodes it, and keeps what it decoded
+        work.decode(item)
     except UNREADABLE as error:
         return Failed(error, UNDECODABLE)
     return None
 
 
 class Keys:
-    """The idempotency keys of one transaction's records: claimed all at once, given back where nothing was done."""
+    """The idempotency keys of one transaction's items: claimed all at once, given back where nothing was done."""
 
-    def __init__(self, listener: Listener, work: Work) -> None:
+    def __init__(self, listener: Handler, work: Work) -> None:
         self._consumer = listener.consumer
-        self._texts: list[str | None] = [None] * len(work.records)
-        self._mine: list[bool] = [True] * len(work.records)
+        self._texts: list[str | None] = [None] * len(work.items)
+        self._mine: list[bool] = [True] * len(work.items)
         self._key = listener.key
         self._work = work
 
     def name(self, index: int) -> None:
         """Asks the handler what it calls a record; raises what it raises."""
         assert self._key is not None
-        self._texts[index] = processed.key_text(self._key(self._work.records[index]))
+        self._texts[index] = processed.key_text(self._key(self._work.items[index]))
 
     def claim(self) -> None:
         """Claims the keys of all records that are to be handled, in the open transaction."""

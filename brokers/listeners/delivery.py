@@ -1,8 +1,9 @@
-"""One transaction of a listener: handlers, their failures, and the offset, all of it or nothing.
+"""One transaction of a listener: handlers, their failures, and what settles them, all of it or nothing.
 
-A record's effects are undone by its savepoint; what that cannot undo, by rolling the whole transaction back and
-beginning anew with what is known by then. The committed offset is the last statement, under the member's claim, in one
-round trip with COMMIT. This is the one module that catches whatever a handler raises, SystemExit too.
+It serves records of a partition and messages of a queue: what differs is their `Work`'s. What a handler did is undone
+by its savepoint; what that cannot undo, by rolling the whole transaction back and beginning anew with what is known by
+then. The settlement (the committed offset, or the acknowledgement) is the last statement, in one round trip with
+COMMIT. This is the one module that catches whatever a handler raises, SystemExit too.
 """
 
 from __future__ import annotations
@@ -11,22 +12,19 @@ import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from functools import partial
 from typing import Any, Final, NamedTuple, cast
 
 import django.db
 from django.db import DEFAULT_DB_ALIAS, connections, transaction
 
-from brokers import deliveries, metrics, redeliveries
+from brokers import metrics
 from brokers.database import store_errors
-from brokers.deliveries import Attempt, Delivery
 from brokers.listeners import integrity, settling
 from brokers.listeners.calling import UNREADABLE, Keys, undecodable
-from brokers.listeners.failing import Judge, Verdict
-from brokers.listeners.registration import BatchListenerFailed, Listener
+from brokers.listeners.failing import Judge
+from brokers.listeners.handlers import BatchListenerFailed, Handler, Item
 from brokers.listeners.savepoints import Savepoints
-from brokers.listeners.settling import Settlement
 from brokers.listeners.work import (
     UNDECODABLE,
     Again,
@@ -35,9 +33,9 @@ from brokers.listeners.work import (
     Settled,
     TransactionConflict,
     Unattributed,
+    Verdict,
     Work,
 )
-from brokers.record import Record
 
 log = logging.getLogger("waystation.listeners")
 
@@ -46,11 +44,9 @@ MAX_SAVEPOINTS: Final = 60
 
 
 class Setting(NamedTuple):
-    """What all transactions of one member have in common."""
+    """What all transactions of one thread have in common."""
 
-    listener: Listener
-    group_id: int
-    member: int
+    listener: Handler
     search_path: str
     call: Callable[[Any], None]
     judge: Judge
@@ -68,14 +64,15 @@ class Transaction:
         self._connection = connections[DEFAULT_DB_ALIAS]
         self._savepoints = Savepoints(self._connection, eager=self._listener.savepoint == "eager")
         self._keys = Keys(self._listener, work) if self._listener.key is not None else None
+        self._decode = work.decode
         self._verdicts: list[Verdict] = []
         self._through: list[int] = []
-        """Indexes of records that were handled or skipped."""
+        """Indexes of what was handled or skipped."""
         self._skipped: set[int] = set()
 
     def run(self) -> Settled:
         """The transaction from its beginning to its commit."""
-        settled, is_committed, passed = None, False, 0
+        answer, is_committed, passed = None, False, 0
         try:
             with store_errors(), transaction.atomic():
                 try:
@@ -83,16 +80,16 @@ class Transaction:
                         passed = self._handle()
                 finally:
                     integrity.repair(self._connection)
-                self._clear_up()
+                self._work.clear_up(self._through, self._skipped)
                 self._harden_callbacks()
-                settlement = self._settlement(passed)
+                settlement = self._work.settlement(passed, self._through)
                 if settling.has_begun(self._connection):
-                    settled = settling.commit(self._connection, settlement, self._setting.search_path)
+                    answer = settling.commit(self._connection, settlement, self._setting.search_path)
                     is_committed = True
                 elif self._connection.run_on_commit:
-                    settled = settling.settle(settlement)
-            if settled is None:  # nobody touched the database: then this is the transaction
-                settled = settling.settle(settlement)
+                    answer = settling.settle(settlement)
+            if answer is None:  # nobody touched the database: then this is the transaction
+                answer = settling.settle(settlement)
         except (Again, TransactionConflict, ClaimLost):
             raise
         except BaseException as error:
@@ -102,14 +99,17 @@ class Transaction:
                     raise
                 raise classified from error
             log.exception("a callback after the commit failed", extra={"handler": self._listener.name})
-        assert settled is not None
-        has_parked = any(verdict.is_parked for verdict in self._verdicts)
-        return self._after_commit(settled._replace(passed=passed, has_parked=has_parked), settlement)
+        assert answer is not None
+        settled = self._work.committed(answer, passed, self._verdicts)
+        for verdict in self._verdicts:
+            self._setting.judge.tell(self._work, verdict)
+        metrics.records_handled.labels(self._listener.name).inc(len(self._through))
+        return settled
 
     # -- handling -------------------------------------------------------------------------------------------------
 
     def _handle(self) -> int:
-        """How many records are through when the transaction is to be committed."""
+        """How many of them are through when the transaction is to be committed."""
         if self._keys is not None:
             self._name_keys()
             self._keys.claim()
@@ -117,8 +117,8 @@ class Transaction:
 
     def _name_keys(self) -> None:
         assert self._keys is not None
-        for index, record in enumerate(self._work.records):
-            failed = undecodable(record)
+        for index, item in enumerate(self._work.items):
+            failed = undecodable(self._work, item)
             started = time.perf_counter()
             try:
                 if failed is None:
@@ -131,11 +131,12 @@ class Transaction:
     def _handle_each(self) -> int:
         work, keys, savepoints, through = self._work, self._keys, self._savepoints, self._through
         connection, is_stopping = self._connection, self._setting.is_stopping
+        is_numbered = work.is_numbered
         held_back: set[bytes] = set()
-        for index, record in enumerate(work.records):
+        for index, item in enumerate(work.items):
             if index and (savepoints.opened >= MAX_SAVEPOINTS or is_stopping()):
                 return self._stop_before(index)
-            if held_back and record.key_bytes in held_back:
+            if held_back and work.order_key(index) in held_back:
                 continue
             failed = work.known.get(index) if work.known else None
             if failed is None and keys is not None and keys.is_done(index):
@@ -143,11 +144,11 @@ class Transaction:
                 self._skipped.add(index)
                 continue
             if failed is None:
-                if work.attempts or work.with_care:
-                    record.attempt = work.number(index)
+                if is_numbered:
+                    work.set_number(index)
                 hooks = len(connection.run_on_commit)
                 savepoints.begin()
-                failed = self._call(record)
+                failed = self._call(item)
                 savepoints.end()
                 if failed is None:
                     through.append(index)
@@ -161,19 +162,19 @@ class Transaction:
                 return self._stop_before(index, index + 1)
             if keys is not None:  # its key may stand again behind it, and is free now
                 return self._stop_before(index + 1)
-            if work.is_lane and verdict.is_parked and record.key_bytes is not None:
-                held_back.add(record.key_bytes)
-        return len(work.records)
+            if verdict.outcome.is_parked and (key := work.order_key(index)) is not None:
+                held_back.add(key)
+        return len(work.items)
 
-    def _call(self, record: Record) -> Failed | None:
-        """Calls the handler with one record; why it failed, if it did."""
+    def _call(self, item: Item) -> Failed | None:
+        """Calls the handler with one record or message; why it failed, if it did."""
         started = time.perf_counter()
         try:
-            record.value  # noqa: B018 - decodes it, and keeps what it decoded
+            self._decode(item)
         except UNREADABLE as error:
             return Failed(error, UNDECODABLE)
         try:
-            self._setting.call([record] if self._listener.batch else record)
+            self._setting.call([item] if self._listener.batch else item)
         except BatchListenerFailed as error:
             return Failed.since(started, error.reason())
         except BaseException as error:
@@ -184,12 +185,12 @@ class Transaction:
         return None
 
     def _handle_together(self) -> int:
-        """Calls a batch handler, with the records before the first that is known to have failed."""
+        """Calls a batch handler, with what comes before the first that is known to have failed."""
         work, keys = self._work, self._keys
-        for index, record in enumerate(work.records):
-            if index not in work.known and (failed := undecodable(record)) is not None:
+        for index, item in enumerate(work.items):
+            if index not in work.known and (failed := undecodable(work, item)) is not None:
                 work.known[index] = failed
-        first = min(work.known, default=len(work.records))
+        first = min(work.known, default=len(work.items))
         failed = work.known.get(first)
         if failed is not None and failed.together:
             self._stop_before(0)
@@ -209,10 +210,10 @@ class Transaction:
     def _call_together(self, places: list[int], together: int) -> None:
         """One call, without a savepoint: what fails is known to the next try, which begins with the failure."""
         work = self._work
-        called = [work.records[index] for index in places]
-        if work.attempts:
+        called = [work.items[index] for index in places]
+        if work.is_numbered:
             for index in places:
-                work.records[index].attempt = work.number(index)
+                work.set_number(index)
         raised: BaseException | None = None
         started = time.perf_counter()
         try:
@@ -232,16 +233,16 @@ class Transaction:
     def _judge_together(self, failed: Failed) -> int:
         verdicts = self._setting.judge.judge_together(self._work, failed)
         self._verdicts += verdicts
-        return self._stop_before(0 if verdicts[0].waits else failed.together, len(self._work.records))
+        return self._stop_before(0 if verdicts[0].waits else failed.together, len(self._work.items))
 
     def _stop_before(self, index: int, unhandled: int | None = None) -> int:
-        """The transaction ends before a record; those from `unhandled` on were not looked at."""
+        """The transaction ends before one of them; those from `unhandled` on were not looked at."""
         if self._keys is not None:
-            self._keys.give_back(range(index if unhandled is None else unhandled, len(self._work.records)))
+            self._keys.give_back(range(index if unhandled is None else unhandled, len(self._work.items)))
         return index
 
     def _undo(self, index: int, failed: Failed, hooks: int) -> None:
-        """Rolls back what a failed record did, its callbacks included; `hooks` is how many there were before it."""
+        """Rolls back what a failed call did, its callbacks included; `hooks` is how many there were before it."""
         assert failed.error is not None
         integrity.refuse_faults_of_others(self._connection, failed.error, self._may_conflict)
         integrity.repair(self._connection)
@@ -252,37 +253,10 @@ class Transaction:
 
     # -- committing -----------------------------------------------------------------------------------------------
 
-    def _clear_up(self) -> None:
-        """What handled records leave behind goes with their effects: attempts, and rows of the lane."""
-        work = self._work
-        if work.is_lane:
-            done = [self._delivery(index) for index in self._through]
-            skipped = {work.redeliveries[index].id for index in self._skipped}
-            if redeliveries.settle(done, skipped) != len(done):
-                raise ClaimLost  # somebody has emptied the lane
-        if work.attempts or work.with_care:
-            tried = [index for index in self._through if work.with_care or work.earlier(index)]
-            deliveries.forget([self._delivery(index) for index in tried])
-
     def _harden_callbacks(self) -> None:
         """One callback after the commit that fails must not keep the others from running: what is done is done."""
         callbacks = cast("list[Any]", self._connection.run_on_commit)
         callbacks[:] = [(within, partial(_call_back, function), False) for within, function, _ in callbacks]
-
-    def _delivery(self, index: int) -> Delivery:
-        return self._work.delivery(index, self._listener, self._setting.group_id)
-
-    def _settlement(self, passed: int) -> Settlement:
-        partition, setting = self._work.partition, self._setting
-        following = partition.handled if self._work.is_lane else partition.end_of(passed)
-        return Settlement(
-            setting.group_id,
-            setting.member,
-            partition.lane.partition_id,
-            partition.claim,
-            following if following != partition.handled else None,
-            partition.is_past_care(following),
-        )
 
     def _classified(self, error: BaseException) -> BaseException:
         """What a failure outside of any handler means; the transaction is rolled back."""
@@ -293,31 +267,6 @@ class Transaction:
         if isinstance(error, django.db.DatabaseError):  # a deferred constraint, for example
             return Unattributed(error)
         return error
-
-    def _after_commit(self, settled: Settled, settlement: Settlement) -> Settled:
-        """The partition moves on, and people are told."""
-        work, partition = self._work, self._work.partition
-        for verdict in self._verdicts:
-            if verdict.waits:
-                self._keep_attempt(verdict)
-            verdict.tell()
-        if settlement.is_past_care:
-            partition.is_marked = False
-        if not work.is_lane:
-            partition.pass_over(settled.passed)
-            if partition.careful_until is not None and partition.handled >= partition.careful_until:
-                partition.careful_until = None
-        metrics.records_handled.labels(self._listener.name).inc(len(self._through))
-        return settled
-
-    def _keep_attempt(self, verdict: Verdict) -> None:
-        """The partition waits for its head, and remembers the attempt."""
-        partition, record, now = self._work.partition, verdict.delivery.record, datetime.now(UTC)
-        assert verdict.retry_ms is not None
-        assert verdict.failure is not None
-        partition.waits_until = time.monotonic() + verdict.retry_ms / 1000
-        attempt = Attempt(verdict.number, now, now, verdict.failure.exception_class, verdict.retry_ms)
-        partition.attempts.setdefault(record.offset, []).append(attempt)
 
 
 def _call_back(function: Callable[[], object]) -> None:

@@ -1,4 +1,4 @@
-"""What wakes the members of a worker: one Redis subscription for all of its threads.
+"""What wakes the threads of a worker: one Redis subscription for all of its threads.
 
 As everywhere, hints only say "look again": a member that hears nothing looks each second. While Redis is away, or in
 a test without it, that is all there is.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection
 from types import TracebackType
 from typing import Final, Self
@@ -25,42 +26,80 @@ _LISTEN_SECONDS: Final = 0.1
 _JOIN_SECONDS: Final = 2.0
 
 
-class Heard:
-    """What one member has heard since it last asked, and the event that it waits for."""
+class Heard(ABC):
+    """What one thread has heard since it last asked, and the event that it waits for."""
 
     def __init__(self) -> None:
-        self._watched: frozenset[int] = frozenset()
-        self._records: set[int] = set()
-        self._lanes: set[int] = set()
         self._lock = threading.Lock()
         self._event = threading.Event()
 
-    def watch(self, partition_ids: Collection[int]) -> None:
-        """From now on only hints for these partitions are heard."""
-        self._watched = frozenset(partition_ids)
-
-    def hear(self, kind: str, partition_id: int) -> None:
-        """A hint: `p` for records, or a change of the group, and `l` for the redelivery lane."""
-        if partition_id in self._watched:
-            with self._lock:
-                (self._records if kind == "p" else self._lanes).add(partition_id)
-            self._event.set()
+    @abstractmethod
+    def hear(self, kind: str, number: int) -> None:
+        """A hint: `p` for records of a partition, or a change of its group, `l` for its lane, `q` for a queue."""
 
     def wake(self) -> None:
-        """Lets the member look at once, whatever it waits for."""
+        """Lets the thread look at once, whatever it waits for."""
         self._event.set()
 
     def wait(self, seconds: float) -> None:
         """Until something is heard, or the time is over."""
         self._event.wait(seconds)
 
+
+class PartitionHints(Heard):
+    """A member's: partitions with new records, and those with something new in their lane."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._watched: frozenset[int] = frozenset()
+        self._records: set[int] = set()
+        self._lanes: set[int] = set()
+
+    def watch(self, partition_ids: Collection[int]) -> None:
+        """From now on only hints for these partitions are heard."""
+        self._watched = frozenset(partition_ids)
+
+    def hear(self, kind: str, number: int) -> None:
+        """As `Heard.hear`."""
+        if kind != "q" and number in self._watched:
+            with self._lock:
+                (self._records if kind == "p" else self._lanes).add(number)
+            self._event.set()
+
     def take(self) -> tuple[set[int], set[int]]:
-        """Partitions with new records, and those with something new in their lane, since the last call."""
+        """What was heard since the last call."""
         self._event.clear()
         with self._lock:
             records, self._records = self._records, set()
             lanes, self._lanes = self._lanes, set()
         return records, lanes
+
+
+class QueueHints(Heard):
+    """A queue consumer's: whether there is something new in its queue."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._queue_id: int | None = None
+        self._was_announced = False
+
+    def watch(self, queue_id: int) -> None:
+        """From now on hints for this queue are heard."""
+        self._queue_id = queue_id
+
+    def hear(self, kind: str, number: int) -> None:
+        """As `Heard.hear`."""
+        if kind == "q" and number == self._queue_id:
+            with self._lock:
+                self._was_announced = True
+            self._event.set()
+
+    def take(self) -> bool:
+        """Whether something was heard since the last call."""
+        self._event.clear()
+        with self._lock:
+            was_announced, self._was_announced = self._was_announced, False
+        return was_announced
 
 
 class Hints:
@@ -88,14 +127,12 @@ class Hints:
         """Whether the thread runs."""
         return self._thread.is_alive()
 
-    def member(self) -> Heard:
-        """A new member's ear; give it back with `forget`."""
-        heard = Heard()
+    def add(self, heard: Heard) -> None:
+        """A thread that hears from now on, until `forget`."""
         self._members = self._members | {heard}  # a new set each time: the thread goes through the old one
-        return heard
 
     def forget(self, heard: Heard) -> None:
-        """The member is over."""
+        """The thread is over."""
         self._members = self._members - {heard}
 
     def _run(self) -> None:
@@ -123,7 +160,7 @@ class Hints:
     def _pass_on(self, message: str) -> None:
         for hint in message.split(" "):
             kind, rest = hint[:1], hint[1:]
-            if kind in ("p", "l"):
+            if kind in ("p", "l", "q"):
                 if rest.isdecimal():
                     for heard in self._members:
                         heard.hear(kind, int(rest))

@@ -1,4 +1,4 @@
-"""The worker's own session: it holds the slot, and keeps the sessions of all members alive.
+"""The worker's own session: it holds the slot, and keeps the sessions of members and the leases of consumers alive.
 
 The slot is a session-level advisory lock, the lowest number that is free: PostgreSQL ends the session of a killed
 worker at once, so its successor gets the same slot, and with it the same instance ids and partitions. A worker that is
@@ -19,6 +19,8 @@ from psycopg.conninfo import conninfo_to_dict
 
 from brokers.database import conninfo, store_errors
 from brokers.errors import Unavailable
+from brokers.listeners import leases
+from brokers.listeners.leases import Lease
 from brokers.sql import load
 
 SQL = load("listeners")
@@ -63,6 +65,7 @@ class Keeper:
         """The slot held; while the session is lost, the one held last."""
         self._changed = threading.Condition()
         self._pulses: frozenset[Pulse] = frozenset()
+        self._leases: frozenset[Lease] = frozenset()
         self._stopping = False
         self._away = False
         self._thread = threading.Thread(target=self._run, name="waystation-keeper", daemon=True)
@@ -100,6 +103,17 @@ class Keeper:
         with self._changed:
             self._pulses -= {pulse}
 
+    def add_lease(self, lease: Lease) -> None:
+        """A consumer of a queue has begun."""
+        with self._changed:
+            self._leases |= {lease}
+            self._changed.notify_all()
+
+    def remove_lease(self, lease: Lease) -> None:
+        """A consumer is over."""
+        with self._changed:
+            self._leases -= {lease}
+
     def _run(self) -> None:
         while not self._stopping:
             try:
@@ -108,6 +122,7 @@ class Keeper:
                     self._away = False
                     while not self._stopping:
                         self._beat(session)
+                        leases.keep(session, self._leases)
                         self._rest()
             except Unavailable as error:
                 if not self._away and not self._stopping:
@@ -117,10 +132,12 @@ class Keeper:
                     self._changed.wait_for(lambda: self._stopping, AWAY_SECONDS)
 
     def _rest(self) -> None:
-        """Until the next heartbeat is due, or a member has joined, which may want it sooner."""
+        """Until the next heartbeat is due, or somebody has joined, who may want it sooner."""
         with self._changed:
-            before = self._pulses
-            self._changed.wait_for(lambda: self._stopping or bool(self._pulses - before), self._pause())
+            pulses, held = self._pulses, self._leases
+            self._changed.wait_for(
+                lambda: self._stopping or bool(self._pulses - pulses) or bool(self._leases - held), self._pause()
+            )
 
     def _connect(self) -> psycopg.Connection[tuple[Any, ...]]:
         # A heartbeat that a crash of the server loses is as one never sent: it need not reach the disk.
@@ -152,5 +169,6 @@ class Keeper:
             pulses[member].is_over = True
 
     def _pause(self) -> float:
-        wanted = min((pulse.beat_seconds for pulse in self._pulses), default=LONGEST_BEAT_SECONDS)
+        beats = [pulse.beat_seconds for pulse in self._pulses] + [lease.beat_seconds for lease in self._leases]
+        wanted = min(beats, default=LONGEST_BEAT_SECONDS)
         return max(SHORTEST_BEAT_SECONDS, min(wanted, LONGEST_BEAT_SECONDS))

@@ -9,71 +9,41 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
-import socket
 import threading
 import time
 from typing import Final
 
-from django.db import DEFAULT_DB_ALIAS, close_old_connections, connections
+from django.db import DEFAULT_DB_ALIAS, connections
 
 from brokers import groups
-from brokers.database import in_handler, sync_cursor
 from brokers.errors import BrokerError, TopicNotFound, Unavailable, UnknownMember
-from brokers.listeners.deliverer import Deliverer
-from brokers.listeners.delivery import unforeseen
-from brokers.listeners.hints import Heard, Hints
-from brokers.listeners.keeper import SQL, Keeper, Pulse
+from brokers.listeners.hints import Hints, PartitionHints
+from brokers.listeners.keeper import Keeper, Pulse
 from brokers.listeners.owned import Owned
+from brokers.listeners.partition_deliverer import PartitionDeliverer
+from brokers.listeners.partition_work import Membership
 from brokers.listeners.registration import Listener
+from brokers.listeners.threads import REFUSED_SECONDS, ListenerThread, introduce, worker_name
 from brokers.listeners.work import ClaimLost
-from brokers.processed import current_consumer
 from brokers.settings import POLL_INTERVAL_SECONDS
 
 log = logging.getLogger("waystation.listeners")
 
-AWAY_SECONDS: Final = 0.2
-"""First pause while the database is away; each further one is twice as long, up to the longest."""
-LONGEST_AWAY_SECONDS: Final = 2.0
-REFUSED_SECONDS: Final = 1.0
-"""Pause before another try to join, when there is no such topic or the group is full."""
 DOUBT_SECONDS: Final = 0.1
 """Looks that only a doubt asks for are so far apart."""
 
 
-class Member:
+class Member(ListenerThread):
     """A thread of the worker; `number` counts the listener's threads from 1."""
 
     def __init__(
         self, listener: Listener, number: int, keeper: Keeper, hints: Hints, stopping: threading.Event
     ) -> None:
+        heard = PartitionHints()
+        super().__init__(listener, number, listener.group, keeper, hints, heard, stopping)
         self.listener = listener
-        self._number = number
-        self._keeper = keeper
-        self._hints = hints
-        self._stopping = stopping
+        self._announced = heard
         self._session: _Session | None = None
-        self._heard = Heard()
-        self._complaint = ""
-        self._away = 0.0
-        self._thread = threading.Thread(target=self._run, name=f"{listener.name}#{number}", daemon=True)
-
-    def start(self) -> None:
-        """Begins in a thread of its own."""
-        self._heard = self._hints.member()
-        self._thread.start()
-
-    def wake(self) -> None:
-        """Lets it notice that the worker stops."""
-        self._heard.wake()
-
-    def join(self, seconds: float) -> None:
-        """Waits for the thread's end."""
-        self._thread.join(seconds)
-
-    def is_alive(self) -> bool:
-        """Whether the thread runs."""
-        return self._thread.is_alive()
 
     def is_stuck(self) -> bool:
         """Whether its handler has taken so long that its partitions are no longer its own: nothing frees the thread."""
@@ -100,22 +70,6 @@ class Member:
         session = self._session
         return [] if session is None else session.owned.places()
 
-    def _run(self) -> None:
-        current_consumer.set(self.listener.group)
-        in_handler.set(True)
-        try:
-            while not self._stopping.is_set():
-                pause = REFUSED_SECONDS
-                with unforeseen(self.listener.name):
-                    pause = self._step()
-                if pause:
-                    self._heard.wait(pause)
-            with unforeseen(self.listener.name):
-                self._leave()
-        finally:
-            self._hints.forget(self._heard)
-            connections.close_all()
-
     def _step(self) -> float:
         """Does one thing; answers the seconds until there may be another."""
         try:
@@ -131,9 +85,8 @@ class Member:
             self._end_session()
             pause = 0.0
         except BrokerError as error:  # no such topic, a full group
-            if self._complaint != error.detail:
-                log.warning("cannot listen", extra=self._facts() | {"error": error.detail})
-            self._complaint, pause = error.detail, REFUSED_SECONDS
+            self._complain("cannot listen", error.detail)
+            pause = REFUSED_SECONDS
             if not isinstance(error, TopicNotFound):
                 self._leave()
         except BaseException:
@@ -150,7 +103,7 @@ class Member:
         joined = groups.join(self.listener.group, self.listener.subscription._replace(instance_id=instance_id))
         self._complaint = ""
         log.info("member joined", extra=self._facts() | {"instance": instance_id, "partitions": len(joined.assignment)})
-        return _Session(self.listener, joined.member_id, slot, self._keeper, self._heard, self._stopping)
+        return _Session(self.listener, joined.member_id, slot, self._keeper, self._announced, self._stopping)
 
     def _leave(self) -> None:
         """Gives the partitions to others at once, if the database is there to tell."""
@@ -167,14 +120,9 @@ class Member:
         if session is not None:
             session.end()
 
-    def _be_away(self, error: Unavailable) -> float:
-        if not self._away:
-            log.warning("the database is away", extra=self._facts() | {"error": error.detail})
+    def _forget_all(self) -> None:
         if self._session is not None:
             self._session.forget_all()
-        close_old_connections()
-        self._away = min(max(AWAY_SECONDS, self._away * 2), LONGEST_AWAY_SECONDS)
-        return self._away
 
     def _facts(self) -> dict[str, object]:
         return {"handler": self.listener.name, "consumer_group": self.listener.group, "member": self._number}
@@ -184,7 +132,13 @@ class _Session:
     """One membership, from joining to leaving or the end of its session."""
 
     def __init__(
-        self, listener: Listener, member_id: str, slot: int, keeper: Keeper, heard: Heard, stopping: threading.Event
+        self,
+        listener: Listener,
+        member_id: str,
+        slot: int,
+        keeper: Keeper,
+        heard: PartitionHints,
+        stopping: threading.Event,
     ) -> None:
         self.member_id = member_id
         self._listener = listener
@@ -195,7 +149,7 @@ class _Session:
         self.pulse: Pulse | None = None
         self._introduced: object = None
         self._search_path = ""
-        self._deliverer: Deliverer | None = None
+        self._deliverer: PartitionDeliverer | None = None
         self._looked_at = 0.0
         self._looks_at = 0.0
         """When to look again at the latest, of the monotonic clock."""
@@ -254,21 +208,16 @@ class _Session:
             self.pulse = Pulse(view.member, view.pace_ms / 1000)
             self._keeper.add(self.pulse)
         if self._deliverer is None:
-            self._deliverer = Deliverer(
-                self._listener,
-                view.group_id,
-                view.member,
-                f"{socket.gethostname()[:100]}:{os.getpid()}#{self.slot}",
+            self._deliverer = PartitionDeliverer(
+                Membership(self._listener, view.group_id, view.member),
+                worker_name(self.slot),
                 self._search_path,
                 is_stopping=self._stopping.is_set,
                 pause=self._stopping.wait,
             )
 
     def _introduce(self) -> None:
-        """Names the connection, so that whoever ends this member ends what its transaction holds, too."""
-        with sync_cursor() as cursor:
-            idle_ms = str(self._listener.subscription.max_poll_interval_ms)
-            row = cursor.execute(SQL.introduce, (f"waystation-{self.member_id}", idle_ms)).fetchone()
-        assert row is not None
-        self._search_path = row[2]
+        """Whoever ends this member can end what its transaction holds, too, by the connection's name."""
+        name = f"waystation-{self.member_id}"
+        self._search_path = introduce(name, self._listener.subscription.max_poll_interval_ms)
         self._introduced = connections[DEFAULT_DB_ALIAS].connection

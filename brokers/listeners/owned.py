@@ -13,12 +13,13 @@ from brokers.database import sync_cursor
 from brokers.deliveries import Attempt
 from brokers.errors import NoCommittedOffset, OffsetOutOfRange, TopicNotFound
 from brokers.group_views import Lane, View
-from brokers.listeners.deliverer import Deliverer
 from brokers.listeners.delivery import MAX_SAVEPOINTS
 from brokers.listeners.keeper import SQL
+from brokers.listeners.partition_deliverer import PartitionDeliverer
+from brokers.listeners.partition_work import PartitionWork
 from brokers.listeners.partitions import Partition
 from brokers.listeners.registration import Listener
-from brokers.listeners.work import Settled, Work
+from brokers.listeners.work import Settled
 from brokers.record import Record
 
 log = logging.getLogger("waystation.listeners")
@@ -155,7 +156,7 @@ class Owned:
         waits = [seconds for partition in self._turns if (seconds := partition.wait_seconds(now)) is not None]
         return min(waits, default=float("inf")) if not self.is_paused else float("inf")
 
-    def serve(self, deliverer: Deliverer) -> Settled | None:
+    def serve(self, deliverer: PartitionDeliverer) -> Settled | None:
         """One transaction for the partition whose turn it is; None when there is nothing to do now.
 
         Raises `ClaimLost` and `Unavailable`.
@@ -170,7 +171,7 @@ class Owned:
                 return settled
         return None
 
-    def _serve(self, partition: Partition, deliverer: Deliverer) -> Settled | None:
+    def _serve(self, partition: Partition, deliverer: PartitionDeliverer) -> Settled | None:
         now = time.monotonic()
         lane_first = partition.serve_lane_next
         partition.serve_lane_next = not lane_first
@@ -183,7 +184,7 @@ class Owned:
             settled = self._serve_lane(partition, deliverer)
         return settled
 
-    def _serve_log(self, partition: Partition, deliverer: Deliverer) -> Settled | None:
+    def _serve_log(self, partition: Partition, deliverer: PartitionDeliverer) -> Settled | None:
         if not partition.has_read():
             self._read(partition)
         if not partition.has_read() and partition.position == partition.handled:
@@ -193,7 +194,8 @@ class Owned:
         records = partition.upcoming(1 if alone else self._listener.max_poll_records)
         if partition.attempts and self._listener.batch:
             records = _alike(records, partition.attempts)
-        settled = deliverer.deliver(Work(partition, records, partition.attempts, with_care=is_careful))
+        work = PartitionWork(deliverer.membership, partition, records, partition.attempts, with_care=is_careful)
+        settled = deliverer.deliver(work)
         if partition.has_read() and len(self._turns) > READ_AHEAD:
             partition.rewind(partition.handled)
         return settled
@@ -215,7 +217,7 @@ class Owned:
         self.has_doubts |= partition.was_announced and not found.records
         partition.was_announced = False
 
-    def _serve_lane(self, partition: Partition, deliverer: Deliverer) -> Settled | None:
+    def _serve_lane(self, partition: Partition, deliverer: PartitionDeliverer) -> Settled | None:
         limit = 1 if self._listener.ack_mode == "record" else min(self._listener.max_poll_records, MAX_SAVEPOINTS)
         number = partition.lane.partition_id
         rows = redeliveries.due(self._group_id, number, limit)
@@ -229,7 +231,8 @@ class Owned:
         found = [redelivery for redelivery, _ in rows]
         records: list[Record] = [record for _, record in rows]
         attempts = deliveries.pending_redeliveries(redelivery.id for redelivery in found)
-        return deliverer.deliver(Work(partition, records, attempts, found, with_care=is_careful))
+        work = PartitionWork(deliverer.membership, partition, records, attempts, found, is_careful)
+        return deliverer.deliver(work)
 
 
 def _alike(records: Sequence[Record], attempts: dict[int, list[Attempt]]) -> Sequence[Record]:

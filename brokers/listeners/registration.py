@@ -1,94 +1,46 @@
-"""`@topic_listener`: what an application says of a handler, checked when it is said, and the registry of this process.
-
-Everything that can be wrong with a handler or its options is refused here, at import, rather than by a worker at its
-first record. The worker reads `declared_listeners` after `declarations.discover`.
-"""
+"""`@topic_listener`: what an application says of a handler of topics. The worker reads `declared_listeners`."""
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
-from brokers.errors import InvalidType, InvalidValue, shown
+from brokers.errors import InvalidType, shown
 from brokers.groups import Subscription
+from brokers.listeners import handlers
+from brokers.listeners.handlers import (
+    BatchListenerFailed,
+    Exceptions,
+    Function,
+    Handler,
+    checked_function,
+    checked_options,
+    forget,
+    whole,
+)
 from brokers.names import validate
-from brokers.record import Record
 from brokers.retries.backoff import BackOff, FixedBackOff
-from brokers.retries.decision import Policy
 from brokers.settings import MAX_RECORDS_PER_REQUEST
 
-ACK_MODES: Final = ("batch", "record")
-SAVEPOINTS: Final = ("lazy", "eager")
-MAX_CONCURRENCY: Final = 64
-"""Member threads of one listener in one worker process."""
+__all__ = ["BatchListenerFailed", "Listener", "declared_listeners", "forget", "topic_listener"]
+
 MAX_WORKER_LOSSES: Final = 100
-MAX_NAME_LENGTH: Final = 200
-"""Characters of a handler's name: an instance id, which ends with slot and thread, has 249."""
-
-Function = TypeVar("Function", bound=Callable[..., Any])
-Exceptions = type[BaseException] | Iterable[type[BaseException]]
-
-
-class BatchListenerFailed(Exception):
-    """Raised by a batch handler to say which record failed, by its index in the list or as the record itself.
-
-    Those before it are handled and committed, it alone is retried or given up, then those after it come again (Spring's
-    BatchListenerFailedException). The handler is called again with the records before it, its first call being rolled
-    back with all that it did. `cause` is what went wrong, by default the exception that this one is raised from.
-    """
-
-    def __init__(self, failed: int | Record, cause: BaseException | None = None) -> None:
-        if isinstance(failed, bool) or not isinstance(failed, int | Record):
-            raise InvalidType(f"a failed record is named by its index or by itself, not by {shown(failed)}")
-        place = f"at index {failed}" if isinstance(failed, int) else f"{failed!r}"
-        super().__init__(f"the record {place} could not be handled")
-        self.failed = failed
-        self.cause = cause
-
-    def index_in(self, records: Sequence[Record]) -> int | None:
-        """Which of the records failed; None when it is none of them."""
-        if isinstance(self.failed, int):
-            return self.failed if 0 <= self.failed < len(records) else None
-        return next((index for index, record in enumerate(records) if record is self.failed), None)
-
-    def reason(self) -> BaseException:
-        """What went wrong with the record."""
-        return self.cause or self.__cause__ or self
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Listener:
-    """A handler and how it is to be served; times in milliseconds."""
+class Listener(Handler):
+    """A handler of topics; times in milliseconds."""
 
-    name: str
-    function: Callable[[Any], Any]
-    """What is called: of an idempotent handler the function inside, because the worker claims the keys."""
-    is_async: bool
-    key: Callable[[Record], object] | None
-    """What `@idempotent` calls a record."""
-    consumer: str
-    """Under which name keys are processed."""
     group: str
-    concurrency: int
     max_poll_records: int
     subscription: Subscription
-    policy: Policy
-    batch: bool
-    ack_mode: str
     max_worker_losses: int
-    savepoint: str
 
     def options(self) -> tuple[object, ...]:
-        """All but the functions: what two declarations under one name must agree on."""
-        return (
-            *(self.consumer, self.group, self.concurrency, self.max_poll_records, self.subscription, self.policy),
-            *(self.batch, self.ack_mode, self.max_worker_losses, self.savepoint),
-        )
-
-
-_listeners: dict[str, Listener] = {}
+        """As `Handler.options`."""
+        own = (self.group, self.max_poll_records, self.subscription, self.max_worker_losses)
+        return (*Handler.options(self), *own)
 
 
 def topic_listener(
@@ -128,85 +80,35 @@ def topic_listener(
     subscription = Subscription(
         _topics(topics),
         auto_offset_reset,
-        _whole("session_timeout_ms", session_timeout_ms, 1, 2**31 - 1),
-        _whole("max_poll_interval_ms", max_poll_interval_ms, 1, 2**31 - 1),
+        whole("session_timeout_ms", session_timeout_ms, 1, 2**31 - 1),
+        whole("max_poll_interval_ms", max_poll_interval_ms, 1, 2**31 - 1),
     ).checked()
-    if isinstance(retry, type):
-        raise InvalidType(f"retry is a back-off, such as {retry.__name__}(), and not its class")
-    policy = Policy(
-        retry,
-        retryable=_classes(retryable),
-        not_retryable=_classes(not_retryable),
-        blocking=_flag("blocking", blocking),
-    )
-    options: dict[str, Any] = {
+    options: dict[str, Any] = checked_options(
+        concurrency=concurrency,
+        retry=retry,
+        retryable=retryable,
+        not_retryable=not_retryable,
+        blocking=blocking,
+        batch=batch,
+        ack_mode=ack_mode,
+        savepoint=savepoint,
+    ) | {
         "group": group,
-        "concurrency": _whole("concurrency", concurrency, 1, MAX_CONCURRENCY),
-        "max_poll_records": _whole("max_poll_records", max_poll_records, 1, MAX_RECORDS_PER_REQUEST),
+        "max_poll_records": whole("max_poll_records", max_poll_records, 1, MAX_RECORDS_PER_REQUEST),
         "subscription": subscription,
-        "policy": policy,
-        "batch": _flag("batch", batch),
-        "ack_mode": _one_of("ack_mode", ack_mode, ACK_MODES),
-        "max_worker_losses": _whole("max_worker_losses", max_worker_losses, 1, MAX_WORKER_LOSSES),
-        "savepoint": _one_of("savepoint", savepoint, SAVEPOINTS),
+        "max_worker_losses": whole("max_worker_losses", max_worker_losses, 1, MAX_WORKER_LOSSES),
     }
 
     def register(function: Function) -> Function:
-        bare = getattr(function, "handler", function)
-        listener = Listener(
-            name=_name(function, name),
-            function=bare,
-            is_async=_is_async(bare),
-            key=getattr(function, "idempotent_key", None),
-            consumer=getattr(function, "idempotent_consumer", None) or group,
-            **options,
-        )
-        before = _listeners.get(listener.name)
-        if before is not None and before.options() != listener.options():
-            raise InvalidValue(f"the listener {listener.name} is declared twice, and differently")
-        _listeners[listener.name] = listener
+        handlers.register(Listener(**checked_function(function, name, group), **options))
         return function
 
     return register
 
 
 def declared_listeners() -> list[Listener]:
-    """All listeners of this process, by name."""
-    return sorted(_listeners.values(), key=lambda listener: listener.name)
-
-
-def forget(names: Iterable[str]) -> None:
-    """Takes listeners out of the registry."""
-    for name in names:
-        _listeners.pop(name, None)
-
-
-# -- checks -------------------------------------------------------------------------------------------------------
-
-
-def _name(function: object, given: str | None) -> str:
-    """The handler's dotted name; refuses what cannot be a handler."""
-    if not callable(function) or isinstance(function, type):
-        raise InvalidType(f"a handler is a function of one record, not {shown(function)}")
-    name = given
-    if name is None:
-        module, qualname = getattr(function, "__module__", None), getattr(function, "__qualname__", None)
-        if not module or not qualname:
-            raise InvalidValue(f"{shown(function)} has no name of its own: give the listener one with name=")
-        name = f"{module}.{qualname}"
-    if not isinstance(name, str) or not 1 <= len(name) <= MAX_NAME_LENGTH or not name.isprintable():
-        raise InvalidValue(f"a listener's name has 1 to {MAX_NAME_LENGTH} printable characters, unlike {shown(name)}")
-    bare = getattr(function, "handler", function)
-    for kind in (bare, getattr(bare, "__call__", None)):  # noqa: B004 - an object may be called too
-        if inspect.isgeneratorfunction(kind) or inspect.isasyncgenfunction(kind):
-            raise InvalidType(f"{name} is a generator: a call of it would handle nothing")
-    try:
-        inspect.signature(bare).bind(object())
-    except TypeError:
-        raise InvalidType(f"{name} must take one argument, the record or the list of records") from None
-    except ValueError:  # a builtin that does not say what it takes
-        return name
-    return name
+    """All listeners of topics of this process, by name."""
+    return [handler for handler in handlers.declared() if isinstance(handler, Listener)]
 
 
 def _topics(given: object) -> tuple[str, ...]:
@@ -215,33 +117,3 @@ def _topics(given: object) -> tuple[str, ...]:
     if not isinstance(given, Iterable):
         raise InvalidType(f"topics are a name or several, not {shown(given)}")
     return tuple(given)
-
-
-def _is_async(function: Callable[..., Any]) -> bool:
-    called = getattr(function, "__call__", None)  # noqa: B004 - an object may be called too
-    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(called)
-
-
-def _whole(name: str, value: object, least: int, most: int) -> int:
-    if not isinstance(value, int) or isinstance(value, bool):
-        raise InvalidType(f"{name} is a whole number, not {shown(value)}")
-    if not least <= value <= most:
-        raise InvalidValue(f"{name} must be {least} to {most}, not {value}")
-    return value
-
-
-def _flag(name: str, value: object) -> bool:
-    if not isinstance(value, bool):
-        raise InvalidType(f"{name} is True or False, not {shown(value)}")
-    return value
-
-
-def _one_of(name: str, value: object, allowed: Sequence[str]) -> str:
-    if value not in allowed:
-        raise InvalidValue(f"{name} must be one of {', '.join(allowed)}, not {shown(value)}")
-    return str(value)
-
-
-def _classes(given: Exceptions) -> tuple[type[BaseException], ...]:
-    """One class or several; `Policy` looks at what they are."""
-    return (given,) if isinstance(given, type) else tuple(given)

@@ -1,4 +1,4 @@
-"""A listener worker: all members of one process, with what they share, from entry to exit of a `with` block.
+"""A listener worker: all members and consumers of one process, with what they share, within a `with` block.
 
 `manage.py listen` runs one beside its housekeeping; tests and benchmarks run one in their own process.
 """
@@ -14,10 +14,15 @@ from types import TracebackType
 from typing import Final, Self
 
 from brokers import access, topics
+from brokers.listeners.handlers import Handler
 from brokers.listeners.hints import Hints
 from brokers.listeners.keeper import Keeper
 from brokers.listeners.member import Member
+from brokers.listeners.queue_member import QueueMember
+from brokers.listeners.queue_registration import QueueListener
 from brokers.listeners.registration import Listener
+from brokers.listeners.threads import ListenerThread
+from brokers.queues import topology
 
 log = logging.getLogger("waystation.listeners")
 
@@ -26,26 +31,26 @@ DRAIN_SECONDS: Final = 5.0
 
 
 class Worker:
-    """Serves listeners. At the exit each member finishes the record under way, commits, and leaves its group."""
+    """Serves listeners. At the exit each thread finishes what is under way, commits, and leaves."""
 
-    def __init__(self, listeners: Sequence[Listener], drain_seconds: float = DRAIN_SECONDS) -> None:
+    def __init__(self, listeners: Sequence[Handler], drain_seconds: float = DRAIN_SECONDS) -> None:
         self._stopping = threading.Event()
         self._drain_seconds = drain_seconds
         self._keeper = Keeper()
         self._hints = Hints(_forget)
         self._shared = ExitStack()
-        self.members = [
-            Member(listener, number, self._keeper, self._hints, self._stopping)
-            for listener in listeners
-            for number in range(1, listener.concurrency + 1)
-        ]
+        wanted = [(listener, number) for listener in listeners for number in range(1, listener.concurrency + 1)]
+        shared = (self._keeper, self._hints, self._stopping)
+        self.members = [Member(one, number, *shared) for one, number in wanted if isinstance(one, Listener)]
+        self.consumers = [QueueMember(one, number, *shared) for one, number in wanted if isinstance(one, QueueListener)]
+        self.threads: list[ListenerThread] = [*self.members, *self.consumers]
 
     def __enter__(self) -> Self:
-        if self.members:
+        if self.threads:
             self._shared.enter_context(self._hints)
             self._shared.enter_context(self._keeper)
-            for member in self.members:
-                member.start()
+            for thread in self.threads:
+                thread.start()
         return self
 
     def __exit__(
@@ -53,9 +58,9 @@ class Worker:
     ) -> None:
         self.stop()
         deadline = time.monotonic() + self._drain_seconds
-        for member in self.members:
-            member.join(max(0.0, deadline - time.monotonic()))
-        late = [member.listener.name for member in self.members if member.is_alive()]
+        for thread in self.threads:
+            thread.join(max(0.0, deadline - time.monotonic()))
+        late = [thread.name for thread in self.threads if thread.is_alive()]
         if late:
             log.warning("handlers did not end in time: their records will be handled again", extra={"handlers": late})
         self._shared.close()
@@ -63,21 +68,21 @@ class Worker:
     def stop(self) -> None:
         """Lets the members come to an end; the exit waits for it."""
         self._stopping.set()
-        for member in self.members:
-            member.wake()
+        for thread in self.threads:
+            thread.wake()
 
     def is_alive(self) -> bool:
         """Whether everything runs; what does not has logged why. A handler that hangs asks for another process."""
-        if not self.members:
+        if not self.threads:
             return True
-        stuck = [member.listener.name for member in self.members if member.is_stuck()]
+        stuck = [thread.name for thread in self.threads if thread.is_stuck()]
         if stuck:
-            log.error("handlers took longer than max_poll_interval_ms", extra={"handlers": stuck})
-        running = self._keeper.is_alive() and self._hints.is_alive() and all(one.is_alive() for one in self.members)
+            log.error("handlers took too long", extra={"handlers": stuck})
+        running = self._keeper.is_alive() and self._hints.is_alive() and all(one.is_alive() for one in self.threads)
         return running and not stuck
 
     def hears(self) -> bool:
-        """Whether hints arrive; while they do not, members look each second."""
+        """Whether hints arrive; while they do not, threads look each second."""
         return self._hints.listening.is_set()
 
     @property
@@ -90,5 +95,7 @@ def _forget(kind: str, name: str) -> None:
     """What another process has changed is read again."""
     if kind == "t":
         topics.forget(name)
+    elif kind == "x":
+        topology.forget()
     elif kind == "k":
         access.forget(name)

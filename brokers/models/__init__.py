@@ -14,6 +14,20 @@ from brokers.models.failures import (
 from brokers.models.groups import CommittedOffset, ConsumerGroup, GroupAssignment, GroupMember
 from brokers.models.imports import FileImport
 from brokers.models.processes import ProcessRow
+from brokers.models.queues import (
+    Binding,
+    Exchange,
+    ExchangeMinute,
+    Message,
+    MessageAttempt,
+    Queue,
+    QueueChange,
+    QueueConsumer,
+    QueueCount,
+    QueueMinute,
+    QueuePolicy,
+    Topology,
+)
 from brokers.models.redeliveries import DeliveryAttempt, ProcessedMessage, Redelivery
 from brokers.models.replays import Replay, ReplayChange, ReplayItem
 from brokers.models.topics import (
@@ -33,6 +47,7 @@ __all__ = [
     "AlertRule",
     "ApiToken",
     "AuditEntry",
+    "Binding",
     "CommittedOffset",
     "ConsumerGroup",
     "DeadLetter",
@@ -40,6 +55,8 @@ __all__ = [
     "DeadLetterRevision",
     "DeletedPartition",
     "DeliveryAttempt",
+    "Exchange",
+    "ExchangeMinute",
     "FailureChange",
     "FailureGroup",
     "FailureMinute",
@@ -50,14 +67,23 @@ __all__ = [
     "IdempotencyKey",
     "LogBatch",
     "LogPending",
+    "Message",
+    "MessageAttempt",
     "Partition",
     "PartitionCount",
     "ProcessRow",
     "ProcessedMessage",
+    "Queue",
+    "QueueChange",
+    "QueueConsumer",
+    "QueueCount",
+    "QueueMinute",
+    "QueuePolicy",
     "Redelivery",
     "Replay",
     "ReplayChange",
     "ReplayItem",
     "Topic",
     "TopicMinute",
+    "Topology",
 ]

@@ -14,6 +14,8 @@ METRICS = (
     ("growth", "New dead letters in a minute"),
     ("oldest_age", "Age of the oldest open dead letter, in seconds"),
     ("group_lag", "Lag of a consumer group, in records"),
+    ("queue_depth", "Ready messages of a queue"),
+    ("queue_age", "Age of a queue's oldest ready message, in seconds"),
 )
 SEVERITIES = (("warning", "Warning"), ("critical", "Critical"))
 
@@ -44,7 +46,7 @@ def validate_web_address(text: str) -> None:
 
 
 class AlertRule(models.Model):
-    """Raises an alert when a figure of a source or a consumer group is at its threshold or above for long enough."""
+    """Raises an alert when a figure of a source, consumer group or queue is at its threshold or above, long enough."""
 
     name = models.CharField(max_length=100, unique=True)
     metric = models.CharField(max_length=12, choices=METRICS)

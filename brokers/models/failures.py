@@ -121,6 +121,10 @@ class DeadLetter(models.Model):
     routing_key = models.CharField(max_length=255, null=True)
     message_id = models.CharField(max_length=255, null=True)
     correlation_id = models.CharField(max_length=255, null=True)
+    envelope = models.BinaryField(null=True)
+    """Of a message, all but its body as it died, as `brokers.queues.message` encodes it: what gives it back whole."""
+    priority = models.SmallIntegerField(null=True)
+    """A message's."""
     idempotency_key = models.CharField(max_length=1024, null=True)
     """What the handler's @idempotent calls it, so that a plan can tell what was processed already."""
     exception_class = models.CharField(max_length=300, default="", db_default="")
@@ -184,7 +188,7 @@ class DeadLetterRevision(models.Model):
     encoding = models.SmallIntegerField()
     """As `Record.encoding`."""
     headers = models.BinaryField()
-    """JSON object of text, as bytes: PostgreSQL's own JSON refuses what a header may hold."""
+    """JSON object, of text unless it is a message's, as bytes: PostgreSQL's own JSON refuses what a header may hold."""
     origin = models.CharField(max_length=12, default="original", db_default="original")
     """`original`, `edit` or `merge_patch`."""
     created_by = models.CharField(max_length=200, default="", db_default="")

@@ -5,12 +5,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, NamedTuple
 
-import msgspec
 from psycopg import sql
 
 from brokers.database import sync_cursor
+from brokers.dead_letter_headers import DEATHS, arriving
 from brokers.errors import DeadLetterNotFound, DeadLetterReplaying, InvalidValue, RevisionSuperseded
 from brokers.replays.request import (
     MAX_ITEMS,
@@ -29,7 +30,6 @@ from brokers.sql import load
 SQL = load("replays")
 
 _SELECTED = "true /* selected */"
-_headers = msgspec.json.Decoder(dict[str, str]).decode
 
 
 class Sample(NamedTuple):
@@ -96,7 +96,7 @@ def plan(
     for number in judged.sample_ids:
         if number in found:
             letter = found[number]
-            after = changed(letter.contents, edit, merge_patch)
+            after = changed(letter, edit, merge_patch)
             sample.append(Sample(number, letter.source_kind, letter.source, letter.group, letter.contents, after))
     return Plan(judged.total, judged.skipped, sample, judged.consumers)
 
@@ -168,13 +168,18 @@ def letters(ids: list[int] | tuple[int, ...]) -> dict[int, Letter]:
     with sync_cursor() as cursor:
         rows = cursor.execute(SQL.contents, (list(ids),), binary=True).fetchall()
     return {
-        number: Letter(number, kind, source, group, state, revision, Contents(key, value, encoding, _headers(headers)))
-        for number, kind, source, group, state, revision, key, value, encoding, headers in rows
+        number: Letter(
+            number, kind, source, group, state, revision, Contents(key, value, encoding, arriving(headers, envelope))
+        )
+        for number, kind, source, group, state, revision, key, value, encoding, headers, envelope in rows
     }
 
 
 def require_editable(edit: Edit, letter: Letter) -> None:
-    """Raises `DeadLetterReplaying`, or `RevisionSuperseded` when the edit was made of an older revision."""
+    """Raises `DeadLetterReplaying`, `RevisionSuperseded` when the edit was made of an older revision, and
+    `InvalidValue` for what its kind of source has not.
+    """
+    edit.checked_for(letter.source_kind)
     if letter.state == "replaying":
         raise DeadLetterReplaying(f"dead letter {letter.id} is under way in a replay; wait for its outcome")
     if edit.expected_revision not in (None, letter.revision):
@@ -184,12 +189,17 @@ def require_editable(edit: Edit, letter: Letter) -> None:
         )
 
 
-def changed(before: Contents, edit: Edit | None, merge_patch: bytes | None) -> Contents:
-    """The contents as a replay would send them."""
+def changed(letter: Letter, edit: Edit | None, merge_patch: bytes | None) -> Contents:
+    """The contents as a replay would send them. What tells a message's deaths is no part of an edit."""
+    before = letter.contents
     if edit is not None:
-        return edit.applied(before)
-    after = None if merge_patch is None else patched(before, merge_patch)
-    return before if after is None else after
+        after = edit.checked_for(letter.source_kind).applied(before)
+        if letter.source_kind == "topic":
+            return after
+        deaths = {name: value for name, value in before.headers.items() if name in DEATHS}
+        return replace(after, headers={**after.headers, **deaths})
+    patched_contents = None if merge_patch is None else patched(before, merge_patch)
+    return before if patched_contents is None else patched_contents
 
 
 def consumers_json(consumers: list[Consumer]) -> list[dict[str, Any]]:

@@ -6,21 +6,16 @@ Called by plans and creation; the surfaces build these values from bodies, forms
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from typing import Any, Final
 
-from brokers import merge_patch, record_input, strict_json, topics
-from brokers.errors import (
-    ExchangeNotFound,
-    InvalidValue,
-    Malformed,
-    QueueNotFound,
-    TooLarge,
-    shown,
-)
+from brokers import dead_letter_headers, merge_patch, record_input, strict_json, topics
+from brokers.errors import InvalidValue, Malformed, TooLarge, shown
 from brokers.names import validate
+from brokers.queues import topology
 from brokers.record import JSON, RAW
 from brokers.selectors.dead_letter_filter import Consumer, Filter
 from brokers.settings import MAX_RECORD_BYTES_LIMIT, MAX_RECORDS_PER_REQUEST
@@ -34,6 +29,8 @@ MAX_RATE: Final = 100_000.0
 MAX_CANARY: Final = 1000
 MAX_REASON: Final = 2000
 """Characters of a replay's reason."""
+MAX_ROUTING_KEY: Final = 255
+"""Bytes of a routing key."""
 
 
 class Unchanged:
@@ -56,14 +53,28 @@ class Target:
         """Itself; raises `InvalidValue`, `TopicNotFound`, `QueueNotFound` and `ExchangeNotFound`."""
         if sum(name is not None for name in (self.topic, self.queue, self.exchange)) != 1:
             raise InvalidValue("a target names one of topic, queue and exchange", pointer="/target")
-        if self.queue is not None:
-            raise QueueNotFound(f"there is no queue {shown(self.queue)}")
-        if self.exchange is not None:
-            raise ExchangeNotFound(f"there is no exchange {shown(self.exchange)}")
-        assert self.topic is not None
-        validate("topic", self.topic, pointer="/target/topic")
-        topics.lookup(self.topic)
+        if self.topic is not None:
+            validate("topic", self.topic, pointer="/target/topic")
+            topics.lookup(self.topic)
+        elif self.queue is not None:
+            validate("queue", self.queue, pointer="/target/queue")
+            topology.queue(self.queue)
+        elif self.exchange:
+            validate("exchange", self.exchange, pointer="/target/exchange")
+            topology.exchange(self.exchange)
+        if len(self.routing_key.encode("utf-8", "replace")) > MAX_ROUTING_KEY or not _is_text(self.routing_key):
+            what = f"a routing key has up to {MAX_ROUTING_KEY} bytes of UTF-8 without NUL"
+            raise InvalidValue(what, pointer="/target/routing_key")
         return self
+
+    @property
+    def resource(self) -> tuple[str, str]:
+        """Type and name of what `write` is needed on: what is published to the default exchange is for a queue."""
+        if self.topic is not None:
+            return "topic", self.topic
+        if self.queue is not None:
+            return "queue", self.queue
+        return ("exchange", self.exchange) if self.exchange else ("queue", self.routing_key)
 
     def as_json(self) -> dict[str, Any]:
         """As the replay's row keeps it and REST shows it."""
@@ -79,13 +90,13 @@ class Contents:
     key: bytes | None
     value: bytes | None
     encoding: int
-    headers: Mapping[str, str]
+    headers: Mapping[str, Any]
+    """Text, but on a message any JSON value."""
 
     @property
     def size(self) -> int:
         """Bytes of key, value and headers."""
-        named = sum(len(name.encode()) + len(text.encode()) for name, text in self.headers.items())
-        return len(self.key or b"") + len(self.value or b"") + named
+        return len(self.key or b"") + len(self.value or b"") + dead_letter_headers.size_of(self.headers)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,11 +108,11 @@ class Edit:
     key: bytes | Unchanged | None = UNCHANGED
     value: bytes | Unchanged | None = UNCHANGED
     encoding: int = JSON
-    headers: Mapping[str, str] | Unchanged = UNCHANGED
+    headers: Mapping[str, Any] | Unchanged = UNCHANGED
     expected_revision: int | None = None
 
     def checked(self) -> Edit:
-        """Itself, headers as plain text; raises `InvalidValue`, `TooLarge` and what the JSON reader raises."""
+        """Itself, headers as plain values; raises `InvalidValue`, `TooLarge` and what the JSON reader raises."""
         if self.encoding not in (RAW, JSON):
             raise InvalidValue(f"an encoding is RAW or JSON, not {shown(self.encoding)}", pointer="/edit/value")
         if not isinstance(self.key, Unchanged):
@@ -113,7 +124,20 @@ class Edit:
                 strict_json.loads(self.value)
         if isinstance(self.headers, Unchanged):
             return self
-        return replace(self, headers=record_input.checked_headers(self.headers))
+        with _pointing_into("/edit"):
+            return replace(self, headers=dead_letter_headers.checked_json(self.headers))
+
+    def checked_for(self, source_kind: str) -> Edit:
+        """Itself, as what came from a topic, or from a queue, can have it: a message has no key and any headers.
+
+        Raises `InvalidType` and `InvalidValue`.
+        """
+        if source_kind != "topic" and isinstance(self.key, bytes):
+            raise InvalidValue("a message has no key", pointer="/edit/key")
+        if isinstance(self.headers, Unchanged):
+            return self
+        with _pointing_into("/edit"):
+            return replace(self, headers=dead_letter_headers.checked(self.headers, source_kind))
 
     def applied(self, before: Contents) -> Contents:
         """The contents with the edit."""
@@ -181,6 +205,22 @@ def checked_selection(selection: Filter) -> Filter:
     if not 1 <= len(ids) <= MAX_IDS:
         raise InvalidValue(f"1 to {MAX_IDS} ids may be given, not {len(ids)}", pointer="/selection/ids")
     return replace(selection, ids=ids)
+
+
+@contextmanager
+def _pointing_into(part: str) -> Iterator[None]:
+    try:
+        yield
+    except InvalidValue as error:
+        error.errors = [(f"{part}{pointer}", what) for pointer, what in error.errors]
+        raise
+
+
+def _is_text(text: str) -> bool:
+    try:
+        return b"\0" not in text.encode()
+    except UnicodeEncodeError:
+        return False
 
 
 def selection_json(selection: Filter) -> dict[str, Any]:

@@ -7,6 +7,7 @@ transactions; a replay that has sent all waits here for the last of them.
 
 from __future__ import annotations
 
+import json
 import logging
 import threading
 from collections.abc import Callable
@@ -19,9 +20,10 @@ from django.db import close_old_connections, connection, transaction
 
 from brokers import audit
 from brokers.database import sync_cursor
-from brokers.errors import BrokerError, TopicNotFound, Unavailable
+from brokers.errors import BrokerError, ExchangeNotFound, QueueNotFound, TopicNotFound, Unavailable
 from brokers.replays import controls, pacing
 from brokers.replays.plans import SQL
+from brokers.replays.request import Target
 from brokers.replays.sending import Order, send
 from brokers.settings import POLL_INTERVAL_SECONDS
 from brokers.wakeup import Subscription
@@ -41,7 +43,8 @@ KeepGoing = Callable[[], bool]
 class _Replay(NamedTuple):
     id: int
     state: str
-    topic: str | None
+    target: str | None
+    """As JSON text."""
     patch: str | None
     rate_per_second: float | None
     canary_count: int | None
@@ -140,10 +143,11 @@ def _send(replay: _Replay, standing: _Standing) -> float:
     if not budget.items:
         return budget.seconds_to_next()
     patch = None if replay.patch is None else replay.patch.encode()
-    order = Order(replay.id, replay.created_by, replay.topic, patch)
+    target = None if replay.target is None else Target(**json.loads(replay.target))
+    order = Order(replay.id, replay.created_by, target, patch)
     try:
         sent = send(order, replay.next_position, min(room, budget.items, pacing.CHUNK))
-    except TopicNotFound as error:
+    except (TopicNotFound, QueueNotFound, ExchangeNotFound) as error:
         return _stop(replay, error.detail)
     with sync_cursor() as cursor:
         cursor.execute(SQL.moved, (sent.next_position, budget.spent(sent.items), replay.id))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import msgspec
 from django.db import transaction
@@ -16,16 +16,18 @@ from django.db import transaction
 from brokers import outgoing, publishing, redeliveries, topics, wakeup
 from brokers.codec import Row
 from brokers.database import sync_cursor
-from brokers.dead_letter_topics import OWN_PREFIX, without_own
+from brokers.dead_letter_headers import OWN_PREFIX, arriving, as_text, decoded, without_own
 from brokers.errors import KeyRequired, RecordTooLarge
 from brokers.outgoing import Outgoing
+from brokers.record import JSON
 from brokers.redeliveries import GivenBack
+from brokers.replays import messages
+from brokers.replays.messages import Letter
 from brokers.replays.plans import SQL
-from brokers.replays.request import Contents, patched
+from brokers.replays.request import Contents, Target, patched
 
 _CHUNK_BYTES: Final = 16 * 1024 * 1024
 """Bytes of the dead letters of one transaction, about."""
-_headers = msgspec.json.Decoder(dict[str, str]).decode
 
 
 class Order(NamedTuple):
@@ -33,8 +35,8 @@ class Order(NamedTuple):
 
     replay_id: int
     created_by: str
-    topic: str | None
-    """Where to publish; None gives back to the group that failed."""
+    target: Target | None
+    """Where to publish; None gives back to the consumer that failed."""
     patch: bytes | None
 
 
@@ -49,10 +51,19 @@ class _Next(NamedTuple):
     attempts: int
     group_id: int
     partition_id: int
+    is_message: bool
+    queue_id: int | None
+    """The queue that a message died in; None where it is no more."""
     headers: bytes
     encoding: int
     key: bytes | None
     value: bytes | None
+    exchange: str | None
+    routing_key: str | None
+    message_id: str | None
+    correlation_id: str | None
+    envelope: bytes | None
+    priority: int | None
 
 
 class Sent(NamedTuple):
@@ -65,8 +76,8 @@ class Sent(NamedTuple):
 def send(order: Order, position: int, most: int) -> Sent:
     """Sends up to `most` items from a position on; those that cannot be sent are skipped and count for nothing.
 
-    The order of positions is the order of the lane, or of the records published. Raises `TopicNotFound` when the
-    target is gone.
+    The order of positions is the order of the lane or queue, or of what is published. Raises `TopicNotFound`,
+    `QueueNotFound` and `ExchangeNotFound` when the target is gone.
     """
     ready = _next(order, position, most)
     if not ready:
@@ -76,11 +87,13 @@ def send(order: Order, position: int, most: int) -> Sent:
     if order.patch is not None:
         chosen, refused = _revise(order, order.patch, chosen)
         skipped += refused
-    if order.topic is None:
-        _give_back(order, chosen)
+    if order.target is not None and order.target.topic is not None:
+        chosen, refused = _publish(order, order.target.topic, chosen)
+    elif order.target is not None:
+        chosen, refused = _parted(chosen, messages.publish(order.target, [_letter(order, item) for item in chosen]))
     else:
-        chosen, refused = _publish(order, order.topic, chosen)
-        skipped += refused
+        chosen, refused = _give_back(order, chosen)
+    skipped += refused
     with sync_cursor() as cursor:
         for why in sorted({why for _, why in skipped}):
             cursor.execute(SQL.skipped, (why, [item.id for item, reason in skipped if reason == why]))
@@ -88,7 +101,7 @@ def send(order: Order, position: int, most: int) -> Sent:
             sent = {
                 "items": [item.id for item in chosen],
                 "letters": [item.dead_letter_id for item in chosen],
-                "published": order.topic is not None,
+                "published": order.target is not None,
             }
             cursor.execute(SQL.sent, sent)
     return Sent(len(chosen), ready[-1].position + 1)
@@ -100,7 +113,7 @@ def _next(order: Order, position: int, most: int) -> list[_Next]:
         "position": position,
         "items": most,
         "bytes": _CHUNK_BYTES,
-        "to_group": order.topic is None,
+        "to_source": order.target is None,
         "patched": order.patch is not None,
     }
     with sync_cursor() as cursor:
@@ -113,7 +126,7 @@ def _revise(order: Order, patch: bytes, items: Sequence[_Next]) -> tuple[list[_N
     new: list[tuple[_Next, Contents]] = []
     refused: list[tuple[_Next, str]] = []
     for item in items:
-        before = Contents(item.key, item.value, item.encoding, without_own(_headers(item.headers)))
+        before = Contents(item.key, item.value, item.encoding, without_own(decoded(item.headers)))
         after = patched(before, patch)
         if after is None:
             refused.append((item, "not_json"))
@@ -139,19 +152,51 @@ def _revise(order: Order, patch: bytes, items: Sequence[_Next]) -> tuple[list[_N
     return made, refused
 
 
-def _give_back(order: Order, items: Sequence[_Next]) -> None:
+def _give_back(order: Order, items: Sequence[_Next]) -> tuple[list[_Next], list[tuple[_Next, str]]]:
+    """Gives records back to their groups and messages to their queues; those that are not, with why."""
+    records = [item for item in items if not item.is_message]
     redeliveries.give_back(
-        [GivenBack(item.id, item.dead_letter_id, item.group_id, item.revision, _marked(order, item)) for item in items]
+        [
+            GivenBack(item.id, item.dead_letter_id, item.group_id, item.revision, _marked(order, item))
+            for item in records
+        ]
     )
-    partitions = {item.partition_id for item in items}
+    partitions = {item.partition_id for item in records}
     if partitions:
         transaction.on_commit(partial(wakeup.announce_lanes, partitions), robust=True)
+    letters = [_letter(order, item) for item in items if item.is_message]
+    return _parted(items, messages.give_back(letters) if letters else {})
+
+
+def _parted(items: Sequence[_Next], refused: dict[int, str]) -> tuple[list[_Next], list[tuple[_Next, str]]]:
+    return (
+        [item for item in items if item.id not in refused],
+        [(item, refused[item.id]) for item in items if item.id in refused],
+    )
+
+
+def _letter(order: Order, item: _Next) -> Letter:
+    return Letter(
+        item_id=item.id,
+        dead_letter_id=item.dead_letter_id,
+        revision=item.revision,
+        queue_id=item.queue_id,
+        headers=_marked(order, item),
+        value=item.value,
+        encoding=item.encoding,
+        exchange=item.exchange,
+        routing_key=item.routing_key,
+        message_id=item.message_id,
+        correlation_id=item.correlation_id,
+        envelope=item.envelope,
+        priority=item.priority,
+    )
 
 
 def _publish(order: Order, topic: str, items: Sequence[_Next]) -> tuple[list[_Next], list[tuple[_Next, str]]]:
     """Publishes the items within the transaction; those that the topic does not take, with what it says."""
     info = topics.lookup(topic)
-    rows: list[Row] = [(0, item.key, item.value, item.encoding, _marked(order, item)) for item in items]
+    rows: list[Row] = [(0, item.key, _value(item), item.encoding, as_text(_marked(order, item))) for item in items]
     refused: list[tuple[_Next, str]] = []
     chosen: list[_Next] = []
     taken: list[Row] = []
@@ -167,6 +212,12 @@ def _publish(order: Order, topic: str, items: Sequence[_Next]) -> tuple[list[_Ne
     return chosen, refused
 
 
+def _value(item: _Next) -> bytes | None:
+    """A message's body as a record's value, where JSON's null is a tombstone."""
+    is_null = item.is_message and item.encoding == JSON and item.value == b"null"
+    return None if is_null else item.value
+
+
 def _refusal(info: topics.TopicInfo, row: Row) -> str | None:
     if info.compacted or outgoing.size_of(row) > info.max_record_bytes:
         try:
@@ -176,9 +227,9 @@ def _refusal(info: topics.TopicInfo, row: Row) -> str | None:
     return None
 
 
-def _marked(order: Order, item: _Next) -> dict[str, str]:
+def _marked(order: Order, item: _Next) -> dict[str, Any]:
     """The headers as they arrive: they say that it is a replay, of what and by whom."""
-    return without_own(_headers(item.headers)) | {
+    return without_own(arriving(item.headers, item.envelope)) | {
         f"{OWN_PREFIX}replay-id": str(order.replay_id),
         f"{OWN_PREFIX}replayed-from": str(item.dead_letter_id),
         f"{OWN_PREFIX}revision": str(item.revision),

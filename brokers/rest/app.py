@@ -16,13 +16,25 @@ from brokers import access, topics
 from brokers.coalescer import Coalescer
 from brokers.database import close
 from brokers.errors import NotFound, shown
-from brokers.rest import dead_letters, documentation, replays, tokens
+from brokers.queues import topology
+from brokers.rest import (
+    bindings,
+    dead_letters,
+    documentation,
+    exchanges,
+    message_publishing,
+    policies,
+    queues,
+    replays,
+    tokens,
+)
 from brokers.rest import topics as topic_routes
 from brokers.rest.bodies import BodyReader
 from brokers.rest.groups import GroupRoutes
 from brokers.rest.measuring import Meter
 from brokers.rest.operation import Operation, respond
 from brokers.rest.problems import MethodNotAllowed
+from brokers.rest.queue_messages import QueueMessageRoutes
 from brokers.rest.records import RecordRoutes
 from brokers.rest.routing import Router
 from brokers.rest.serving import Endpoint, refusal
@@ -34,6 +46,8 @@ _TICK_SECONDS = 1.0
 def _forget(kind: str, name: str) -> None:
     if kind == "t":
         topics.forget(name)
+    elif kind == "x":
+        topology.forget()
     elif kind == "k":
         access.forget(name)
 
@@ -48,6 +62,12 @@ class RestApplication:
             *topic_routes.operations(),
             *RecordRoutes(self.coalescer, self.hub).operations(),
             *GroupRoutes(self.hub).operations(),
+            *exchanges.operations(),
+            *queues.operations(),
+            *bindings.operations(),
+            *policies.operations(),
+            *message_publishing.operations(),
+            *QueueMessageRoutes(self.hub).operations(),
             *dead_letters.operations(),
             *replays.operations(),
             *tokens.operations(),

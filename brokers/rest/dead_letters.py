@@ -130,7 +130,7 @@ def moment(at: datetime) -> str:
     return rfc3339(at) or ""
 
 
-def payload(key: bytes | None, value: bytes | None, encoding: int, headers: Mapping[str, str]) -> dict[str, Any]:
+def payload(key: bytes | None, value: bytes | None, encoding: int, headers: Mapping[str, Any]) -> dict[str, Any]:
     """Key, value and headers as an answer has them; JSON values are the very bytes that were published."""
     found: dict[str, Any] = {"headers": dict(headers)}
     try:

@@ -21,8 +21,8 @@ SEEN = Access(
 )
 SEE = Access("describe", "group", why="on the consumer group (or queue) that failed; else it is not found")
 REPLAY = Access("replay", "group", why="on each consumer group (or queue) that failed")
-WRITE = Access("write", "topic", why="on the topic of a target")
-VIEW = Access("view_payload", "topic", why="on the source topic (or `read`) for payloads, and to edit")
+WRITE = Access("write", "topic", why="on the topic (or queue, or exchange) of a target")
+VIEW = Access("view_payload", "topic", why="on the source topic or queue (or `read`) for payloads, and to edit")
 
 
 def owner(consumer: Consumer) -> tuple[str, str]:

@@ -99,7 +99,8 @@ class ListedDeadLetter(msgspec.Struct):
     exchange: str | None
     routing_key: str | None
     message_id: str | None
-    headers: dict[str, str] | None
+    headers: dict[str, Any] | None
+    """Text on a record; on a message any JSON value, its deaths (`x-death`) among them."""
     exception: ListedError
     fingerprint: str
     first_failed_at: str

@@ -7,7 +7,8 @@ import inspect
 import re
 import textwrap
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from itertools import pairwise
 from typing import Any, get_args
 
@@ -15,9 +16,10 @@ import msgspec
 
 from brokers import errors
 from brokers.errors import BrokerError
+from brokers.rest import message_schemas, queue_schemas, schemas
 from brokers.rest.operation import NDJSON_TYPE, Operation
 from brokers.rest.problems import InternalError, MethodNotAllowed, Problem, RequestTimeout, status_of
-from brokers.rest.schemas import NAME_SCHEMA, REFINEMENTS
+from brokers.rest.schemas import NAME_SCHEMA
 
 TITLE = "Waystation"
 VERSION = "1"
@@ -43,13 +45,19 @@ _PARAMETERS: dict[str, dict[str, Any]] = {
     "partition": {"type": "integer", "minimum": 0, "maximum": 2**31 - 1},
     "topic": NAME_SCHEMA,
     "group": NAME_SCHEMA,
+    "exchange": NAME_SCHEMA,
+    "queue": NAME_SCHEMA,
+    "policy": NAME_SCHEMA,
+    "binding_id": {"type": "integer", "minimum": 1, "maximum": 2**63 - 1},
     "dead_letter_id": {"type": "integer", "minimum": 1, "maximum": 2**63 - 1},
     "replay_id": {"type": "integer", "minimum": 1, "maximum": 2**63 - 1},
 }
 _IDENTIFIER = {"type": "string", "pattern": "^[A-Za-z0-9._-]{1,64}$"}
+_REFINEMENTS = schemas.REFINEMENTS | queue_schemas.REFINEMENTS | message_schemas.REFINEMENTS
 _HEADERS = {
     401: {"WWW-Authenticate": "How to send a token."},
     405: {"Allow": "The methods that the path knows."},
+    429: {"Retry-After": "Seconds to wait before trying again."},
     503: {"Retry-After": "Seconds to wait before trying again."},
 }
 
@@ -68,7 +76,7 @@ def document(operations: Sequence[Operation]) -> dict[str, Any]:
         "info": {
             "title": TITLE,
             "version": VERSION,
-            "description": "A partitioned topic log, consumer groups, dead letters and their replay over HTTP.",
+            "description": "A partitioned topic log, consumer groups, exchanges and queues, dead letters and replays.",
         },
         "servers": [{"url": "/"}],
         "tags": [{"name": tag} for tag in dict.fromkeys(operation.tag for operation in operations)],
@@ -87,7 +95,7 @@ def _components(types: Sequence[Any]) -> dict[str, Any]:
     for name, schema in components.items():
         for field, text in _field_texts(known[name]).items():
             schema["properties"][field]["description"] = text
-        for field, refined in REFINEMENTS.get(name, {}).items():
+        for field, refined in _REFINEMENTS.get(name, {}).items():
             (schema["properties"][field] if field else schema).update(refined)
     return dict(sorted(components.items()))
 
@@ -107,7 +115,8 @@ def _structs(root: Any) -> Iterable[type[msgspec.Struct]]:
     return found
 
 
-def _field_texts(kind: type[msgspec.Struct]) -> dict[str, str]:
+@lru_cache(maxsize=1000)
+def _field_texts(kind: type[msgspec.Struct]) -> Mapping[str, str]:
     """The strings that stand below the fields of a Struct, by their names on the wire."""
     wire = {field.name: field.encode_name for field in msgspec.structs.fields(kind)}
     found: dict[str, str] = {}
@@ -141,7 +150,7 @@ def problems_of(operation: Operation) -> list[type[BrokerError]]:
     parameters = _PATH.findall(operation.path)
     if parameters:
         found.append(errors.NotFound)
-    if {"topic", "group"} & set(parameters):
+    if any(_PARAMETERS.get(name) is NAME_SCHEMA for name in parameters):
         found.append(errors.InvalidName)
     return list(dict.fromkeys(found))
 

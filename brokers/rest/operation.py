@@ -51,6 +51,8 @@ class Answer:
     body: bytes | msgspec.Struct | None = None
     headers: list[tuple[bytes, bytes]] = field(default_factory=list)
     content_type: bytes = b"application/json"
+    unsent: Callable[[], Awaitable[None]] | None = None
+    """Takes back what it gives, when a held call's caller has gone before it could be sent."""
 
 
 @dataclass(slots=True)

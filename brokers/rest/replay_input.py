@@ -66,8 +66,9 @@ def target_of(body: schemas.ReplayRequest, reader: Reader) -> Target | None:
         raise InvalidValue("a target names one of topic, queue and exchange", pointer="/target")
     if given["routing_key"] is not UNSET and named != ["exchange"]:
         raise InvalidValue("only an exchange takes a routing_key", pointer="/target/routing_key")
-    authorize(reader.principal, "write", named[0], given[named[0]])
-    return Target(**{name: value for name, value in given.items() if value is not UNSET})
+    target = Target(**{name: value for name, value in given.items() if value is not UNSET})
+    authorize(reader.principal, "write", *target.resource)
+    return target
 
 
 def edit_of(body: schemas.ReplayRequest) -> Edit | None:

@@ -53,8 +53,9 @@ class ReplayEdit(Request, omit_defaults=True):
     value: Raw | UnsetType = UNSET
     """Null makes a tombstone."""
     value_base64: str | UnsetType = UNSET
-    headers: dict[str, str] | UnsetType = UNSET
-    """All of them: those that are left out are removed."""
+    headers: dict[str, Any] | UnsetType = UNSET
+    """All of them: those that are left out are removed. On a record they are text; what tells a message's deaths stays.
+    """
     revision: Annotated[int, Meta(ge=1, le=2**31 - 1)] | UnsetType = UNSET
     """The revision that was edited: refused if there is a newer one."""
     merge_patch: Raw | UnsetType = UNSET
@@ -87,7 +88,7 @@ class ReplayRequest(Request):
 class Contents(msgspec.Struct):
     """Key, value and headers of a dead letter."""
 
-    headers: dict[str, str]
+    headers: dict[str, Any]
     key: str | UnsetType | None = UNSET
     key_base64: str | UnsetType = UNSET
     value: Any | UnsetType = UNSET

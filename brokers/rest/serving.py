@@ -30,7 +30,7 @@ log = logging.getLogger("waystation.rest")
 
 PROBLEM_TYPE = b"application/problem+json"
 ANONYMOUS = Principal("anonymous", False)
-_NAMED = frozenset({"topic", "group"})
+_NAMED = frozenset({"topic", "group", "exchange", "queue", "policy"})
 _IDENTIFIER = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _CLIENT_CLOSED = 499
 """Counted for callers that went away before they had an answer, as nginx does."""
@@ -111,7 +111,10 @@ async def _while_wanted(handling: Awaitable[Answer], receive: Receive) -> Answer
     try:
         await asyncio.wait({answer, gone}, return_when=asyncio.FIRST_COMPLETED)
         if answer.done():
-            return answer.result()
+            made = answer.result()
+            if made.unsent is None or not gone.done():
+                return made
+            await made.unsent()
         raise Disconnected
     finally:
         for task in (answer, gone):

@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-import msgspec
-
-_decode_headers = msgspec.json.Decoder(dict[str, str]).decode
+from brokers.dead_letter_headers import decoded
 
 
 class Body(NamedTuple):
@@ -16,7 +14,8 @@ class Body(NamedTuple):
     key: bytes | None
     value: bytes | None
     encoding: int
-    headers: dict[str, str]
+    headers: dict[str, Any]
+    """Text, but on a message any JSON value."""
 
 
 EMPTY = Body(None, None, 0, {})
@@ -29,5 +28,5 @@ def body_of(row: Sequence[Any]) -> Body:
         None if key is None else bytes(key),
         None if value is None else bytes(value),
         encoding,
-        _decode_headers(bytes(headers)) if headers else {},
+        decoded(bytes(headers or b"")),
     )

@@ -16,7 +16,10 @@ from msgspec.json import decode
 from psycopg import sql
 
 from brokers.database import sync_cursor
+from brokers.dead_letter_headers import arriving
 from brokers.errors import DeadLetterNotFound, shown
+from brokers.queues import message
+from brokers.queues.message import Envelope
 from brokers.selectors.dead_letter_bodies import EMPTY, Body, body_of
 from brokers.selectors.dead_letter_filter import (
     Consumer,
@@ -103,6 +106,7 @@ class DeadLetter:
     routing_key: str | None
     message_id: str | None
     correlation_id: str | None
+    priority: int | None
     idempotency_key: str | None
     exception_class: str
     error: str
@@ -117,7 +121,9 @@ class DeadLetter:
     note: str
     fingerprint: str
     body: Body = EMPTY
-    """The current revision's; of a list with previews, the value's beginning."""
+    """The current revision's; of a list with previews, the value's beginning. Headers tell a message's deaths."""
+    envelope: Envelope | None = None
+    """A message's, as it died, where it was kept."""
     replays: list[InReplay] = field(default_factory=list)
     stacktrace: str | None = None
     """The newest failure's; None in a list."""
@@ -244,10 +250,15 @@ def _fill(cursor: Cursor, letters: Sequence[DeadLetter], preview_bytes: int | No
     ids = [letter.id for letter in letters]
     revisions_wanted = [letter.revision for letter in letters]
     bodies = cursor.execute(SQL.bodies, (preview_bytes or MAX_ID, ids, revisions_wanted), binary=True).fetchall()
-    by_id = {row[0]: body_of(row[1:]) for row in bodies}
+    by_id = {row[0]: row[1:] for row in bodies}
     replays = _replays(cursor, ids, LISTED_REPLAYS)
     for letter in letters:
-        letter.body = by_id.get(letter.id, EMPTY)
+        if letter.id in by_id:
+            *body, envelope = by_id[letter.id]
+            letter.body = body_of(body)
+            if envelope is not None:
+                letter.envelope = message.decode(bytes(envelope))
+                letter.body = letter.body._replace(headers=arriving(body[3], envelope))
         letter.replays = replays.get(letter.id, [])
 
 

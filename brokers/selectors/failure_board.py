@@ -85,6 +85,13 @@ class Readiness(NamedTuple):
     listeners: int
 
 
+class QueueReadiness(NamedTuple):
+    """Whether a queue is paused, and how many consumers it has that are known of."""
+
+    paused: bool
+    consumers: int
+
+
 @dataclass(frozen=True, slots=True)
 class Open:
     """What needs somebody: failure groups with open dead letters, those letters, replays under way, firing alerts."""
@@ -169,3 +176,10 @@ def readiness(groups: Sequence[str]) -> dict[str, Readiness]:
     with sync_cursor() as cursor:
         rows = cursor.execute(SQL.readiness, (list(groups),)).fetchall()
     return {row[0]: Readiness(*row[1:]) for row in rows}
+
+
+def queue_readiness(queues: Sequence[str]) -> dict[str, QueueReadiness]:
+    """Whether queues hand out what is given back to them; queues that are no more are left out."""
+    with sync_cursor() as cursor:
+        rows = cursor.execute(SQL.queue_readiness, (list(queues),)).fetchall()
+    return {row[0]: QueueReadiness(*row[1:]) for row in rows}

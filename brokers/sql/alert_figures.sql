@@ -1,5 +1,6 @@
 -- What alert rules look at: a figure for each scope, those of unresolved alerts first, then the highest.
--- Counters are those of failure groups and of the ledger's rows that are not folded yet; dead letters are not scanned.
+-- Counters are those of failure groups, or queues, and of the ledgers' rows that are not folded yet; neither dead letters
+-- nor messages are scanned.
 
 -- name: depth  open dead letters
 with pending as (
@@ -70,6 +71,35 @@ with figures as (
   group by 1
 )
 select scope, value from figures where value is not null
+order by scope = any(%(watched)s::text[]) desc, value desc, scope limit %(most)s::int
+
+-- name: queue_depth  ready messages of queues
+with figures as (
+  select 'queue ' || q.name as scope, brokers_queue_ready(q.id)::float8 as value
+  from brokers_queue q
+  where q.name = %(source)s::text or %(any_source)s::bool and starts_with(q.name, %(source)s::text)
+)
+select scope, value from figures
+order by scope = any(%(watched)s::text[]) desc, value desc, scope limit %(most)s::int
+
+-- name: queue_age  seconds since the oldest ready message of queues was published: the first of each priority is looked at
+with recursive heads as (
+  select q.id as queue, q.name, m.priority, m.published_at
+  from brokers_queue q cross join lateral (
+    select priority, published_at from brokers_message
+    where queue_id = q.id and lease_until is null and due_at is null order by priority, pos limit 1) m
+  where q.name = %(source)s::text or %(any_source)s::bool and starts_with(q.name, %(source)s::text)
+  union all
+  select h.queue, h.name, m.priority, m.published_at
+  from heads h cross join lateral (
+    select priority, published_at from brokers_message
+    where queue_id = h.queue and priority > h.priority and lease_until is null and due_at is null
+    order by priority, pos limit 1) m
+), figures as (
+  select 'queue ' || name as scope, extract(epoch from clock_timestamp() - min(published_at))::float8 as value
+  from heads group by name
+)
+select scope, value from figures
 order by scope = any(%(watched)s::text[]) desc, value desc, scope limit %(most)s::int
 
 -- name: past_growth  how often growth was there for long enough in the last day: runs of minutes, each with the one after

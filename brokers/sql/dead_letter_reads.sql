@@ -1,6 +1,6 @@
 -- name: rows  dead letters by id, without bodies, attempts and traces
 select d.id, d.state, d.reason, d.source_kind, d.source, d.group_name, d.partition, d.record_offset,
-  d.record_timestamp, d.exchange, d.routing_key, d.message_id, d.correlation_id, d.idempotency_key,
+  d.record_timestamp, d.exchange, d.routing_key, d.message_id, d.correlation_id, d.priority, d.idempotency_key,
   d.exception_class, d.error, d.size, d.attempts, d.revision, d.replays, d.first_failed_at, d.failed_at,
   d.changed_at, d.note, g.fingerprint
 from brokers_dead_letter d join brokers_failure_group g on g.id = d.failure_group_id
@@ -9,10 +9,12 @@ where d.id = any(%s::bigint[])
 -- name: owners  whose dead letters these are
 select id, source_kind, source, group_name from brokers_dead_letter where id = any(%s::bigint[])
 
--- name: bodies  bodies of one revision of each dead letter, values up to so many bytes
-select r.dead_letter_id, r.key, substring(r.value from 1 for least(%s::bigint, 2147483647)::int), r.encoding, r.headers
+-- name: bodies  bodies of one revision of each dead letter, values up to so many bytes, and a message's envelope
+select r.dead_letter_id, r.key, substring(r.value from 1 for least(%s::bigint, 2147483647)::int), r.encoding, r.headers,
+  d.envelope
 from unnest(%s::bigint[], %s::int[]) w(id, number)
 join brokers_dead_letter_revision r on r.dead_letter_id = w.id and r.number = w.number
+join brokers_dead_letter d on d.id = w.id
 
 -- name: replays  the newest replays of each dead letter, oldest of them first; plans are none
 select i.* from unnest(%s::bigint[]) w(id), lateral (

@@ -80,3 +80,8 @@ left join brokers_dead_letter_revision v on v.dead_letter_id = d.id and v.number
 select g.name, g.paused, count(m.id)::int, count(m.instance_id)::int
 from brokers_consumer_group g left join brokers_group_member m on m.group_id = g.id and m.ended_at is null
 where g.name = any(%s::text[]) group by g.id
+
+-- name: queue_readiness  of queues: whether each is paused, and how many consumers it has
+select q.name, q.paused, count(c.id)::int
+from brokers_queue q left join brokers_queue_consumer c on c.queue_id = q.id and c.lapses_at > clock_timestamp()
+where q.name = any(%s::text[]) group by q.id

@@ -1,23 +1,25 @@
 -- name: judge  says of each dead letter selected whether it would be replayed, and freezes them as items of a replay
 with given as (
-  select %s::bigint as replay, %s::boolean as to_group, %s::boolean as patched, %s::int as most
+  select %s::bigint as replay, %s::boolean as to_source, %s::boolean as patched, %s::int as most
 ), selected as materialized (
   select d.id, d.state, d.revision, d.source_kind, d.source, d.group_name, d.partition_id, d.partition, d.record_offset,
-    d.idempotency_key
+    d.idempotency_key, case d.source_kind when 'queue' then brokers_queue_consumer_name(d.source) else d.group_name end
+      as consumer
   from brokers_dead_letter d where true /* selected */ limit %s::int
 ), judged as materialized (
   select s.id, s.revision, s.source_kind, s.source, s.group_name, case
     when s.state = 'replayed' then case when s.revision > 1 then 'superseded' else 'already_processed' end
     when s.state <> 'open' then s.state
-    when to_group and (p.id is null or g.id is null) then 'gone'
-    when to_group and m.consumer is not null then 'already_processed'
+    when to_source and q.id is null and (p.id is null or g.id is null) then 'gone'
+    when to_source and m.consumer is not null then 'already_processed'
     when patched and v.encoding <> 1 and v.value is not null then 'not_json'
     else '' end as why,
     row_number() over (order by s.source, s.partition, s.record_offset, s.id) - 1 as position
   from given cross join selected s
   left join brokers_partition p on s.source_kind = 'topic' and p.id = s.partition_id
   left join brokers_consumer_group g on g.name = s.group_name
-  left join processed_messages m on to_group and m.consumer = s.group_name and m.message_key = s.idempotency_key
+  left join brokers_queue q on s.source_kind = 'queue' and q.name = s.source
+  left join processed_messages m on to_source and m.consumer = s.consumer and m.message_key = s.idempotency_key
   left join brokers_dead_letter_revision v on patched and v.dead_letter_id = s.id and v.number = s.revision
 ), frozen as (
   insert into brokers_replay_item (replay_id, position, dead_letter_id, revision, outcome, why)
@@ -31,7 +33,8 @@ union all select 'consumer', source_kind, source, group_name, count(*) from judg
 union all (select 'sample', null, null, null, id from judged where why = '' order by position limit 5)
 
 -- name: contents  revisions of dead letters, and whose they are
-select d.id, d.source_kind, d.source, d.group_name, d.state, d.revision, v.key, v.value, v.encoding, v.headers
+select d.id, d.source_kind, d.source, d.group_name, d.state, d.revision, v.key, v.value, v.encoding, v.headers,
+  d.envelope
 from brokers_dead_letter d join brokers_dead_letter_revision v on v.dead_letter_id = d.id and v.number = d.revision
 where d.id = any(%s::bigint[])
 
@@ -95,7 +98,7 @@ select id from brokers_replay where finished_at is null and state not in ('plann
 order by id limit %s::int
 
 -- name: take  a replay that nobody else moves now, and what time it is
-select id, state, target->>'topic', edit->>'merge_patch', rate_per_second, (canary->>'count')::int,
+select id, state, target::text, edit->>'merge_patch', rate_per_second, (canary->>'count')::int,
   (canary->>'min_success')::float8, stop_when_failed_again, created_by, next_position, budget_at, starts_at, clock.now
 from brokers_replay, (select clock_timestamp() as now offset 0) clock
 where id = %s::bigint and finished_at is null for update of brokers_replay skip locked
@@ -127,7 +130,7 @@ select count(*), count(*) filter (where outcome = 'failed_again') from (
 update brokers_replay set state = %s::text, changed_at = clock_timestamp() where id = %s::bigint
 
 -- name: next  the next items with their dead letters, locked, and why each cannot be sent now, if so
-with given as (select %(to_group)s::boolean as to_group, %(patched)s::boolean as patched),
+with given as (select %(to_source)s::boolean as to_source, %(patched)s::boolean as patched),
 batch as materialized (
   select * from (
     select i.*, sum(d.size) over (order by i.position) - d.size as before
@@ -139,7 +142,8 @@ batch as materialized (
     where i.replay_id = %(replay)s::bigint and i.outcome = 'waiting') sized
   where before is null or before < %(bytes)s::bigint
 ), letters as materialized (
-  select id, state, revision, source_kind, group_name, partition_id, idempotency_key, attempts
+  select id, state, revision, source_kind, source, group_name, partition_id, idempotency_key, attempts, exchange,
+    routing_key, message_id, correlation_id, envelope, priority
   from brokers_dead_letter where id = any(array(select dead_letter_id from batch)) and state <> 'replaying'
   order by id for update
 )
@@ -149,12 +153,13 @@ select b.id, b.position, b.dead_letter_id, b.revision, case
     when l.state = 'replayed' then case when l.revision > 1 then 'superseded' else 'already_processed' end
     when l.state <> 'open' then l.state
     when l.revision <> b.revision then 'superseded'
-    when to_group and (p.id is null or g.id is null) then 'gone'
-    when to_group and m.consumer is not null then 'already_processed'
+    when to_source and q.id is null and (p.id is null or g.id is null) then 'gone'
+    when to_source and m.consumer is not null then 'already_processed'
     when patched and v.encoding <> 1 and v.value is not null then 'not_json'
     else '' end,
-  l.attempts, g.id, l.partition_id, v.headers, v.encoding,
-  case when patched or not to_group then v.key end, case when patched or not to_group then v.value end
+  l.attempts, g.id, l.partition_id, l.source_kind = 'queue', q.id, v.headers, v.encoding,
+  case when patched or not to_source then v.key end, case when patched or not to_source then v.value end,
+  l.exchange, l.routing_key, l.message_id, l.correlation_id, l.envelope, l.priority
 from given cross join batch b
 left join letters l on l.id = b.dead_letter_id
 left join lateral (select key, value, encoding, headers from brokers_dead_letter_revision
@@ -162,9 +167,20 @@ left join lateral (select key, value, encoding, headers from brokers_dead_letter
 left join lateral (select id from brokers_partition
   where l.source_kind = 'topic' and id = l.partition_id offset 0) p on true
 left join lateral (select id from brokers_consumer_group where name = l.group_name offset 0) g on true
+left join lateral (select id from brokers_queue where l.source_kind = 'queue' and name = l.source offset 0) q on true
 left join lateral (select consumer from processed_messages
-  where to_group and consumer = l.group_name and message_key = l.idempotency_key offset 0) m on true
+  where to_source and message_key = l.idempotency_key and consumer = case l.source_kind
+    when 'queue' then brokers_queue_consumer_name(l.source) else l.group_name end offset 0) m on true
 order by b.position
+
+-- name: room  how many more messages these queues take, which nobody adds to until the transaction's end
+select q.id, greatest(0, l.most - brokers_queue_ready(q.id)) from (
+  select id from brokers_queue where id = any(%(queues)s::int[]) order by id for no key update) q
+join unnest(%(queues)s::int[], %(limits)s::bigint[]) as l (id, most) on l.id = q.id
+
+-- name: give_back  revisions of messages into the queues that they died in, in the order given
+select brokers_queue_give_back(%(queues)s::int[], %(priorities)s::smallint[], %(ttls)s::bigint[],
+  %(envelopes)b::bytea[], %(letters)s::bigint[], %(items)s::bigint[], %(revisions)s::int[])
 
 -- name: revise  new revisions by a merge patch, each with its dead letter and its item
 with made as (

@@ -66,8 +66,8 @@ class Counts:
     by_aircraft: dict[str, Count] = field(default_factory=dict)
     by_carrier: dict[tuple[str, int], Count] = field(default_factory=dict)
 
-    def add(self, value: Any, partition: int = 0) -> None:
-        """Counts a record's value for its carrier and, where one was assigned, its aircraft.
+    def add(self, value: Any, partition: int = 0) -> Flight:
+        """Counts a record's value for its carrier and, where one was assigned, its aircraft; answers the flight.
 
         Raises ValueError for a value that is no flight, and `NoDepartureTime`, which is one; nothing is counted then.
         """
@@ -77,3 +77,4 @@ class Counts:
         self.by_carrier[carrier] = self.by_carrier.get(carrier, Count()).plus(count)
         if flight.tailnum is not None:
             self.by_aircraft[flight.tailnum] = self.by_aircraft.get(flight.tailnum, Count()).plus(count)
+        return flight

@@ -1,4 +1,4 @@
-"""`make demo`: a month of departures is counted by a consumer group; what it cannot count is mended by a replay.
+"""`make demo`: a consumer group counts a month of departures, queues take the late ones, a replay mends the rest.
 
 Works beside a running server, or starts one for as long as it takes. Compares by how much the totals have grown, so it
 can be repeated; after an interrupted run it mends first what that one left. Run as `python -m examples.flights.demo`.

@@ -1,4 +1,4 @@
-"""What the demo does, step by step: publish, let the group count, look at what failed, mend it, compare."""
+"""What the demo does, step by step: publish, let the group count and the queues work, mend what failed, compare."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ from brokers import declarations, topic_log, topics
 from brokers.errors import BrokerError, GroupNotFound
 from brokers.management.replay_watch import is_over
 from brokers.selectors import groups, replays
-from examples.flights import mending, publication, report, running_server, totals
-from examples.flights.departures import RECORDS, WITHOUT_DEPARTURE_TIME, departures
+from examples.flights import handling, mending, publication, report, running_server, totals
+from examples.flights.departures import DELAYED, RECORDS, WITHOUT_DEPARTURE_TIME, departures
+from examples.flights.handling import Newest
 from examples.flights.messaging import DELAYS, DEPARTURES
 from examples.flights.publication import Publication
 from examples.flights.totals import Standing
@@ -39,21 +40,23 @@ def demonstrate(console: Console, *, leave_failures: bool) -> int:
     with _listener(console), _bars(console) as progress:
         _finish_what_is_under_way(progress)
         _mend_what_an_earlier_run_left(console, progress)
-        before, newest = totals.standing(DELAYS, DEPARTURES), mending.newest()
+        before, newest, newest_rows = totals.standing(DELAYS, DEPARTURES), mending.newest(), handling.newest()
         published = _publish(progress)
         console.print(report.published(DEPARTURES, published))
         seconds = _wait_until_counted(published.ends, progress, "counting", len(published.departures))
         failed = mending.of_records(published.departures.keys(), newest)
         report.failed(console, DELAYS, len(published.departures), seconds, mending.failure_groups(failed))
         if leave_failures:
+            handled = _wait_until_handled(console, progress, published, newest_rows)
             console.print(report.how_to_mend(DELAYS, mending.PATCH))
-            return 0 if len(failed) == WITHOUT_DEPARTURE_TIME else 1
+            return 0 if handled and len(failed) == WITHOUT_DEPARTURE_TIME else 1
         report.planned(console, mending.plan(failed))
         outcome = _replay(failed, progress)
         console.print(report.replayed(outcome))
+        handled = _wait_until_handled(console, progress, published, newest_rows)
         after = totals.standing(DELAYS, DEPARTURES)
         equal = _compare(console, progress, published, before, after)
-    return 0 if equal and len(failed) == outcome.succeeded == WITHOUT_DEPARTURE_TIME else 1
+    return 0 if equal and handled and len(failed) == outcome.succeeded == WITHOUT_DEPARTURE_TIME else 1
 
 
 # -- before -------------------------------------------------------------------------------------------------------
@@ -125,7 +128,9 @@ def _wait_until_counted(
     return time.monotonic() - began
 
 
-def _move(reached: Callable[[], int], goal: int, told: Callable[[int], object], who: str) -> None:
+def _move(
+    reached: Callable[[], int], goal: int, told: Callable[[int], object], who: str, look: str = f"groups show {DELAYS}"
+) -> None:
     """Waits until a number reaches its goal; raises `Stalled` when it does not change for a minute."""
     now = reached()
 
@@ -137,7 +142,24 @@ def _move(reached: Callable[[], int], goal: int, told: Callable[[int], object], 
 
     while now < goal:
         if not wait_for(changed, STALL_SECONDS, interval=LOOK_SECONDS):
-            raise Stalled(f"{who} has not moved for {STALL_SECONDS:.0f} s; `manage.py groups show {DELAYS}` shows it")
+            raise Stalled(f"{who} has not moved for {STALL_SECONDS:.0f} s; `manage.py {look}` shows it")
+
+
+def _wait_until_handled(console: Console, progress: Progress, published: Publication, newest: Newest) -> bool:
+    """Until the queues' handlers have done all there is to do; whether that is what the file says, each once."""
+    expected = handling.of_file(published.departures)
+    task = progress.add_task("queues", total=expected.total)
+    found = handling.done(published.departures, newest)
+
+    def handled() -> int:
+        nonlocal found
+        found = handling.done(published.departures, newest)
+        return found.total
+
+    _move(handled, expected.total, lambda count: progress.update(task, completed=count), "a queue", "queues")
+    differing = handling.differing(expected, found)
+    report.handled(console, expected, found, differing)
+    return not differing and expected.rebooked.total() == DELAYED
 
 
 # -- mending ------------------------------------------------------------------------------------------------------

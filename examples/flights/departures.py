@@ -11,6 +11,8 @@ from typing import Any, Final
 FILE: Final = Path(__file__).parent / "flights-2013-01.csv.gz"
 RECORDS: Final = 27_004
 WITHOUT_DEPARTURE_TIME: Final = 521
+DELAYED: Final = 1_852
+"""Departures that were 60 minutes late or more, 935 of them from Newark (EWR)."""
 _TEXT = frozenset({"carrier", "tailnum", "origin", "dest", "time_hour"})
 
 

@@ -1,12 +1,36 @@
-"""What the flights example declares: a topic, and the consumer group that counts its departures."""
+"""What the flights example declares: a topic, the group that counts its departures, and the queues of delayed ones."""
 
-from brokers import BatchListenerFailed, FixedBackOff, topic, topic_listener
+from brokers import (
+    BatchListenerFailed,
+    FixedBackOff,
+    binding,
+    exchange,
+    idempotent,
+    queue,
+    queue_listener,
+    send_many,
+    topic,
+    topic_listener,
+)
+from brokers.queues.message import Message
 from brokers.record import Record
 from examples.flights.counting import Counts
-from examples.flights.models import AircraftTotal, CarrierTotal
+from examples.flights.delays import CREW_DESK, CREW_DESK_MS, TOP_PRIORITY, as_message, is_worth_a_message
+from examples.flights.models import AircraftTotal, CarrierTotal, Rebooking, StandbyCall
 
 DEPARTURES = topic("departures", partitions=6)
 DELAYS = "delays"
+
+DELAYED = exchange("delays", type="topic")
+REBOOKING = queue("rebooking", max_priority=TOP_PRIORITY)
+binding(DELAYED, queue=REBOOKING, routing_key="flight.*.*")
+
+# The crew desk takes messages itself, over REST. What it has not taken in time goes to the standby crews.
+ESCALATION = exchange("escalation", type="fanout")
+CREW = queue("crew", message_ttl_ms=CREW_DESK_MS, dead_letter_exchange=ESCALATION)
+binding(DELAYED, queue=CREW, routing_key=f"flight.{CREW_DESK}.*")
+STANDBY = queue("standby")
+binding(ESCALATION, queue=STANDBY)
 
 
 @topic_listener(
@@ -19,12 +43,33 @@ DELAYS = "delays"
     not_retryable=(ValueError,),
 )
 def count_departures(records: list[Record]) -> None:
-    """Counts the flights of one poll in two statements, or says which of them cannot be counted."""
+    """Counts the flights of one poll and sends the delayed ones, or says which of them cannot be counted.
+
+    Totals, messages and the group's offset are one transaction.
+    """
     counts = Counts()
+    delayed = []
     for index, record in enumerate(records):
         try:
-            counts.add(record.value, record.partition)
+            flight = counts.add(record.value, record.partition)
         except ValueError as error:
             raise BatchListenerFailed(index) from error
+        if is_worth_a_message(flight):
+            delayed.append(as_message(flight, record.partition, record.offset, record.timestamp))
     AircraftTotal.add(counts.by_aircraft)
     CarrierTotal.add(counts.by_carrier)
+    send_many(DELAYED, delayed)
+
+
+@queue_listener(REBOOKING, prefetch=50)
+@idempotent(key=lambda message: message.message_id)
+def rebook(message: Message) -> None:
+    """Looks after the passengers of a delayed flight, the longest delay first."""
+    Rebooking.of(message.body, message.headers, priority=message.priority).save()
+
+
+@queue_listener(STANDBY, prefetch=50)
+@idempotent(key=lambda message: message.message_id)
+def call_standby_crew(message: Message) -> None:
+    """Calls a standby crew for a flight that the crew desk has not seen to; notes why the message came here."""
+    StandbyCall.of(message.body, message.headers, reason=message.headers["x-first-death-reason"]).save()

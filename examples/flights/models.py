@@ -1,10 +1,12 @@
-"""What the group `delays` counts: departures, minutes of delay and cancellations of each aircraft and each carrier."""
+"""What the handlers write: totals of each aircraft and each carrier, and what is done about delayed flights."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any, Self
 
 from django.db import connection, models
+from django.db.models.functions import Now
 
 from examples.flights.counting import Count
 
@@ -79,6 +81,50 @@ class CarrierTotal(Total):
     def add(cls, counts: Mapping[tuple[str, int], Count]) -> None:
         """As `AircraftTotal.add`."""
         _execute(ADD_TO_CARRIERS, [(*key, *count) for key, count in sorted(counts.items())])
+
+
+class DelayedFlight(models.Model):
+    """What was done about one delayed flight."""
+
+    id = models.BigAutoField(primary_key=True)
+    carrier = models.CharField(max_length=10)
+    flight = models.IntegerField()
+    origin = models.CharField(max_length=10)
+    delay_minutes = models.IntegerField()
+    partition = models.IntegerField()
+    record_offset = models.BigIntegerField()
+    """Where the flight's record is in the topic."""
+    created_at = models.DateTimeField(db_default=Now())
+
+    class Meta:
+        abstract = True
+
+    def __str__(self) -> str:
+        return f"{self.carrier}{self.flight} from {self.origin}"
+
+    @classmethod
+    def of(cls, body: Mapping[str, Any], headers: Mapping[str, Any], **more: Any) -> Self:
+        """The row for a message's body and headers, not stored yet."""
+        return cls(**body, partition=headers["partition"], record_offset=headers["offset"], **more)
+
+
+class Rebooking(DelayedFlight):
+    """Its passengers were given other connections."""
+
+    priority = models.SmallIntegerField()
+
+    class Meta:
+        db_table = "flights_rebooking"
+
+
+class StandbyCall(DelayedFlight):
+    """A standby crew was called."""
+
+    reason = models.CharField(max_length=20)
+    """Why the message did not stay with the crew desk: `expired`."""
+
+    class Meta:
+        db_table = "flights_standby_call"
 
 
 def _execute(statement: str, rows: list[tuple[str | int, ...]]) -> None:

@@ -14,6 +14,8 @@ from brokers.replays.plans import Plan
 from brokers.selectors.replays import ReplaySummary
 from brokers.terminal import printable
 from examples.flights.counting import Count
+from examples.flights.delays import CREW_DESK, CREW_DESK_MS, WORTH_MINUTES
+from examples.flights.handling import Handled
 from examples.flights.publication import Publication, ReadBack
 from examples.flights.totals import Totals
 
@@ -39,6 +41,28 @@ def failed(console: Console, group: str, records: int, seconds: float, groups: S
     for exception, message, count in groups:
         _row(table, exception.rpartition(".")[2], message, f"{count:,}")
     _print(console, table)
+    console.print()
+
+
+def handled(console: Console, expected: Handled, found: Handled, differing: int) -> None:
+    """What became of the messages about delayed flights, and whether it is what the file says."""
+    console.print()
+    console.print(
+        f"{expected.rebooked.total():,} flights departed {WORTH_MINUTES} minutes late or more:"
+        " each was sent to the exchange delays as flight.<origin>.<carrier>"
+    )
+    priorities = ", ".join(f"{count:,} of {priority}" for priority, count in found.by_priority.items())
+    expired = f"expired: the desk did not take them within {CREW_DESK_MS / 1000:g} s"
+    table = _table("Queue", "Messages from", ">Messages", "What became of them")
+    _row(table, "rebooking", "delays by flight.*.*", f"{found.rebooked.total():,}", f"rebooked; priority {priorities}")
+    _row(table, "crew", f"delays by flight.{CREW_DESK}.*", f"{found.standby.total():,}", expired)
+    _row(table, "standby", "crew, dead-lettered", f"{found.standby.total():,}", "standby crews called")
+    _print(console, table)
+    console.print()
+    if differing:
+        console.print(f"{differing:,} of what the queues' handlers wrote differ from the file")
+    else:
+        console.print("The queues' handlers wrote exactly what the file says, each once")
     console.print()
 
 

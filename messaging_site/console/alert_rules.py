@@ -15,7 +15,7 @@ from django.db.models import QuerySet
 from django.http import HttpRequest
 
 from brokers import audit
-from brokers.alerts.figures import firings_of_a_day
+from brokers.alerts.figures import OF_QUEUES, firings_of_a_day
 from brokers.models import AlertRule
 from messaging_site.console import alert_words
 from messaging_site.console.permissions import actor
@@ -79,10 +79,12 @@ class AlertRuleForm(_RuleForm):
         return value
 
     def clean(self) -> dict[str, Any]:
-        """A new secret and none at all cannot both be wanted."""
+        """A new secret and none at all cannot both be wanted, nor a consumer group of a queue."""
         cleaned = super().clean() or self.cleaned_data
         if cleaned.get("new_secret") and cleaned.get("forget_secret"):
             self.add_error("forget_secret", "Give a new secret or forget the old one, not both.")
+        if cleaned.get("metric") in OF_QUEUES and cleaned.get("group_name"):
+            self.add_error("group_name", "No consumer group reads a queue: leave this empty.")
         return cleaned
 
 

@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 from typing import Final
 from urllib.parse import urlsplit
 
+from brokers.alerts.figures import OF_QUEUES
 from brokers.models import Alert, AlertNotification, AlertRule
 from messaging_site.console import formatting
 from messaging_site.console.failure_words import Word
@@ -16,11 +17,13 @@ STALE: Final = timedelta(seconds=60)
 
 
 def figure(metric: str, value: float) -> str:
-    """A figure in the unit of its metric: 1,204 open, 12 /min, 3 h 5 min, 9,000 records."""
-    if metric == "oldest_age":
+    """A figure in the unit of its metric: 1,204 open, 12 /min, 3 h 5 min, 9,000 records, 40 ready."""
+    if metric in ("oldest_age", "queue_age"):
         return formatting.duration(int(value) * 1000)
     whole = formatting.number(round(value)) if value == round(value) else f"{value:,g}"
-    return whole + {"depth": " open", "growth": " /min", "group_lag": " records"}.get(metric, "")
+    return whole + {"depth": " open", "growth": " /min", "group_lag": " records", "queue_depth": " ready"}.get(
+        metric, ""
+    )
 
 
 def condition(rule: AlertRule) -> str:
@@ -31,6 +34,8 @@ def condition(rule: AlertRule) -> str:
 
 def covers(rule: AlertRule) -> str:
     """Which sources and consumer groups a rule looks at."""
+    if rule.metric in OF_QUEUES:
+        return rule.source or "every queue"
     source = rule.source or "every source"
     if rule.group_name:
         return f"{source}, group {rule.group_name}"

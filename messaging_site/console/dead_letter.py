@@ -18,16 +18,17 @@ from django.shortcuts import render
 from django.urls import reverse
 from django.views.decorators.http import require_safe
 
-from brokers import dead_letter_topics
+from brokers import dead_letter_headers, dead_letter_topics
 from brokers.errors import DeadLetterNotFound
 from brokers.models import ProcessedMessage
+from brokers.processed import consumer_of_queue
 from brokers.selectors import dead_letters as letter_reads
 from brokers.selectors.dead_letter_filter import Filter, places, search
 from brokers.selectors.dead_letters import Attempt, DeadLetter
 from messaging_site.console import letter_history, payload, stack_trace
 from messaging_site.console.failure_access import Reader
 from messaging_site.console.failure_words import REASONS, Word, title
-from messaging_site.console.letter_records import as_record, position
+from messaging_site.console.letter_records import as_record, deaths, position
 from messaging_site.console.permissions import may, requires
 
 SHOWN_ATTEMPTS = 12
@@ -141,7 +142,7 @@ def frame(request: HttpRequest, letter: DeadLetter) -> dict[str, Any]:
         "lacks_payload": lacks_payload,
         "running_replay": under_way[-1] if under_way else None,
         "inert": ["Discard", "Resolve", "Edit", "Replay…"],
-        "headers": sorted(letter.body.headers.items()),
+        "headers": sorted(dead_letter_headers.as_text(letter.body.headers).items()),
         "tabs": [
             ("message", "Message", None),
             ("headers", "Headers", None if lacks_payload else len(letter.body.headers)),
@@ -172,6 +173,9 @@ def _message(request: HttpRequest, letter: DeadLetter, lacks_payload: str) -> di
         if may_read
         else None,
         "dead_letter_topic": dead_letter_topic,
+        "queue_url": reverse("admin:queue", args=[letter.source]) if letter.source_kind == "queue" else None,
+        "deaths": [] if lacks_payload else deaths(letter),
+        "envelope": letter.envelope,
     }
 
 
@@ -185,7 +189,7 @@ def _error(letter: DeadLetter) -> dict[str, Any]:
 
 
 def _idempotency(letter: DeadLetter) -> dict[str, Any]:
-    consumer = letter.group or letter.source
+    consumer = consumer_of_queue(letter.source) if letter.source_kind == "queue" else letter.group or letter.source
     processed_at = None
     if letter.idempotency_key:
         found = ProcessedMessage.objects.filter(consumer=consumer, message_key=letter.idempotency_key)

@@ -18,6 +18,7 @@ from django.utils.text import capfirst
 from django.views.decorators.http import require_http_methods
 
 from brokers import dead_letters, strict_json
+from brokers.dead_letter_headers import without_deaths
 from brokers.errors import BrokerError, Conflict, InvalidValue, Malformed, RevisionSuperseded, TooLarge
 from brokers.record import JSON, RAW
 from brokers.selectors import dead_letters as letter_reads
@@ -25,14 +26,15 @@ from brokers.selectors.dead_letters import Body, DeadLetter
 from messaging_site.console import json_text, payload, text_diff
 from messaging_site.console.dead_letter import frame, visible
 from messaging_site.console.failure_access import Reader
-from messaging_site.console.fields import Form, HeadersField
+from messaging_site.console.fields import Form, HeadersField, ValuesField, values_text
 from messaging_site.console.letter_records import as_record
 from messaging_site.console.permissions import actor, requires
 from messaging_site.console.text_diff import Comparison
 
 MAX_EDITED_BYTES = 256 * 1024
 """A larger value is not offered for editing in a form."""
-_KINDS = (("json", "JSON"), ("text", "Text"), ("tombstone", "Tombstone (no value)"))
+_KINDS = (("json", "JSON"), ("text", "Text"))
+_TOMBSTONE = ("tombstone", "Tombstone (no value)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,24 +47,37 @@ class Contents:
     headers: str
     why_not: str = ""
     key_is_text: bool = True
+    is_message: bool = False
+    """Without a key, with headers of any JSON value, and never a tombstone."""
 
     @classmethod
     def of(cls, letter: DeadLetter, body: Body) -> Contents:
-        """The text of a revision; JSON laid out line by line, each token as it was written."""
+        """The text of a revision; JSON laid out line by line, each token as it was written. Without deaths."""
+        if letter.source_kind != "topic":
+            return cls._of_message(body)
         key = payload.key_text(as_record(letter, body))
         headers = "\n".join(f"{name}: {text}" for name, text in sorted(body.headers.items()))
         key_is_text = body.key is None or not (key or "").startswith("0x") or _decodes(body.key)
         if body.value is None:
             return cls(key, "tombstone", "", headers, "", key_is_text)
-        if len(body.value) > MAX_EDITED_BYTES:
-            why_not = f"values of more than {MAX_EDITED_BYTES // 1024} KiB cannot be edited here"
-            return cls(key, "text", "", headers, why_not, key_is_text)
-        if not _decodes(body.value):
-            return cls(key, "text", "", headers, "the value is bytes that are no text", key_is_text)
-        text = body.value.decode()
-        if body.encoding == JSON:
-            return cls(key, "json", json_text.formatted(text), headers, "", key_is_text)
-        return cls(key, "text", text, headers, "", key_is_text)
+        kind, text, why_not = _editable(body.value, body.encoding)
+        return cls(key, kind, text, headers, why_not, key_is_text)
+
+    @classmethod
+    def _of_message(cls, body: Body) -> Contents:
+        headers = values_text(dict(sorted(without_deaths(body.headers).items())))
+        kind, text, why_not = _editable(b"null", JSON) if body.value is None else _editable(body.value, body.encoding)
+        return cls(None, kind, text, headers, why_not, is_message=True)
+
+
+def _editable(value: bytes, encoding: int) -> tuple[str, str, str]:
+    """Kind and text of a value, and why it cannot be edited; empty when it can."""
+    if len(value) > MAX_EDITED_BYTES:
+        return "text", "", f"values of more than {MAX_EDITED_BYTES // 1024} KiB cannot be edited here"
+    if not _decodes(value):
+        return "text", "", "the value is bytes that are no text"
+    text = value.decode()
+    return ("json", json_text.formatted(text), "") if encoding == JSON else ("text", text, "")
 
 
 def _decodes(data: bytes) -> bool:
@@ -84,7 +99,7 @@ class EditForm(Form):
         widget=forms.TextInput(attrs={"class": "code", "spellcheck": "false"}),
         help_text="Empty: no key. The record stays in its partition whatever its key is.",
     )
-    kind = forms.ChoiceField(label="Value is", choices=_KINDS)
+    kind = forms.ChoiceField(label="Value is", choices=(*_KINDS, _TOMBSTONE))
     value = forms.CharField(
         required=False,
         strip=False,
@@ -101,10 +116,13 @@ class EditForm(Form):
             "headers": contents.headers,
         }
         super().__init__(data, initial=initial)
+        if contents.is_message:
+            self.fields["headers"] = ValuesField()
+            self.fields["kind"].choices = _KINDS  # type: ignore[attr-defined]
+        if contents.is_message or not contents.key_is_text:
+            del self.fields["key"]
         if contents.why_not:
             del self.fields["kind"], self.fields["value"]
-        if not contents.key_is_text:
-            del self.fields["key"]
 
     def clean_value(self) -> bytes | None:
         """The bytes to store; browsers send line ends as CR LF, which are stored as LF."""

@@ -78,8 +78,8 @@ class Reader:
 
         def check(consumers: Sequence[Consumer]) -> None:
             self.require_replay(consumers)
-            if target is not None and target.topic is not None:
-                authorize(self._request, "write", "topic", target.topic)
+            if target is not None:
+                authorize(self._request, "write", *target.resource)
             for consumer in consumers if edits else ():
                 self.require_payload(consumer)
 

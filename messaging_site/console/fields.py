@@ -1,12 +1,14 @@
-"""Form fields that speak the console's language: spans ("7 days"), sizes ("64 MiB"), headers, instants.
+"""Form fields that speak the console's language: spans ("7 days"), sizes ("64 MiB"), headers, typed values, instants.
 
-Each field's cleaned value is what the broker takes: milliseconds, bytes, a dict, milliseconds. `explain` puts
+Each field's cleaned value is what the broker takes: milliseconds, bytes, a dict, a dict, milliseconds. `explain` puts
 the broker's own refusals on the fields that caused them.
 """
 
 from __future__ import annotations
 
+import json
 import re
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -14,7 +16,8 @@ from django import forms
 from django.core.exceptions import ValidationError
 from django.utils.text import capfirst
 
-from brokers.errors import BrokerError, shown
+from brokers import strict_json
+from brokers.errors import BrokerError, InvalidValue, Malformed, shown
 
 _SPANS: Final = {"week": 604_800_000, "day": 86_400_000, "h": 3_600_000, "min": 60_000, "s": 1000, "ms": 1}
 _SPAN_WORDS: Final = {
@@ -33,7 +36,7 @@ _TEXT: Final = forms.TextInput
 
 def span_text(milliseconds: int) -> str:
     """The span as a person would type it, exactly: 7 days, 90 min, 1500 ms."""
-    for unit in ("day", "h", "min", "s"):
+    for unit in ("day", "h", "min", "s") if milliseconds else ():
         if milliseconds % _SPANS[unit] == 0:
             amount = milliseconds // _SPANS[unit]
             return f"{amount} {unit}{'s' if unit == 'day' and amount != 1 else ''}"
@@ -47,10 +50,11 @@ def size_text(size: int) -> str:
 
 
 class SpanField(forms.CharField):
-    """A span of time; cleans to milliseconds, or None when left empty."""
+    """A span of time; cleans to milliseconds, at least `least` of them, or None when left empty."""
 
-    def __init__(self, **options: Any) -> None:
+    def __init__(self, *, least: int = 1, **options: Any) -> None:
         super().__init__(max_length=60, **options)
+        self._least = least
 
     def prepare_value(self, value: Any) -> Any:
         """Milliseconds as text."""
@@ -67,8 +71,8 @@ class SpanField(forms.CharField):
         if any(unit not in _SPAN_WORDS for _, unit in parts):
             raise ValidationError("Units are days, h, min, s and ms.")
         total = sum(int(amount) * _SPANS[_SPAN_WORDS[unit]] for amount, unit in parts)
-        if not 1 <= total <= _LARGEST:
-            raise ValidationError("The span is zero or too long.")
+        if not self._least <= total <= _LARGEST:
+            raise ValidationError("The span is zero or too long." if self._least else "The span is too long.")
         return total
 
 
@@ -119,6 +123,68 @@ class HeadersField(forms.CharField):
         return headers
 
 
+class ValuesField(forms.CharField):
+    """Names with values of any JSON type, one `name: value` a line; cleans to a dict.
+
+    What reads as JSON is that: `5` a number, `true` a boolean, `"5"` a text. Anything else is text as it stands.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        widget = forms.Textarea(attrs={"rows": 3, "class": "code", "spellcheck": "false"})
+        options.setdefault("help_text", 'One a line, name: value. 5 is a number, true a boolean, "5" a text.')
+        super().__init__(required=False, widget=widget, **options)
+
+    def prepare_value(self, value: Any) -> Any:
+        """A dict as its lines."""
+        return values_text(value) if isinstance(value, Mapping) else value
+
+    def clean(self, value: Any) -> Any:
+        """Raises ValidationError naming the line at fault."""
+        values: dict[str, Any] = {}
+        for at, line in enumerate((super().clean(value) or "").splitlines(), 1):
+            name, colon, text = line.partition(":")
+            name = name.strip()
+            if not line.strip():
+                continue
+            if not colon or not name:
+                raise ValidationError(f"Line {at} is not of the form name: value.")
+            if name in values:
+                raise ValidationError(f"Line {at} gives {shown(name)} a second time.")
+            values[name] = _typed(text.strip(), at)
+        return values
+
+
+def values_text(values: Mapping[str, Any]) -> str:
+    """The values as a person would type them into a `ValuesField`, one a line."""
+    return "\n".join(f"{name}: {_as_typed(value)}" for name, value in values.items())
+
+
+def _as_typed(value: Any) -> str:
+    if isinstance(value, str) and value == value.strip() and "\0" not in value and _is_line(value):
+        try:
+            if _typed(value, 0) == value:
+                return value
+        except ValidationError:
+            pass
+    text = json.dumps(value, ensure_ascii=False)
+    return text if _is_line(text) else json.dumps(value)
+
+
+def _is_line(text: str) -> bool:
+    return text.splitlines() in ([], [text])
+
+
+def _typed(text: str, at: int) -> Any:
+    try:
+        return strict_json.loads(text.encode())
+    except UnicodeEncodeError as error:
+        raise ValidationError(f"Line {at} holds half of a surrogate pair.") from error
+    except (Malformed, InvalidValue) as error:
+        if text.startswith(('"', "[", "{")):
+            raise ValidationError(f"Line {at}: {error.detail.replace('the body', 'the value', 1)}.") from error
+        return text
+
+
 class InstantField(forms.CharField):
     """An instant in UTC; cleans to Unix milliseconds, or None when left empty."""
 
@@ -151,8 +217,8 @@ class Form(forms.Form):
         for field in self.fields.values():
             field.widget.attrs.setdefault("autocomplete", "off")
 
-    def explain(self, error: BrokerError) -> None:
-        """Shows the broker's refusal at the fields that its pointers name, else above the form."""
+    def explain(self, error: BrokerError, otherwise: str | None = None) -> None:
+        """Shows the broker's refusal at the fields that its pointers name, else at `otherwise` or above the form."""
         for pointer, detail in error.errors or [("", error.detail)]:
-            name = pointer.rsplit("/", 1)[-1]
-            self.add_error(name if name in self.fields else None, f"{capfirst(detail)}.")
+            name = next((part for part in reversed(pointer.split("/")) if part in self.fields), otherwise)
+            self.add_error(name, f"{capfirst(detail)}.")

@@ -33,6 +33,8 @@ GROUPS: tuple[tuple[str, tuple[Entry, ...]], ...] = (
         (
             Entry("Topics", "admin:topics", "t"),
             Entry("Consumer groups", "admin:groups", "c"),
+            Entry("Exchanges", "admin:exchanges", "e"),
+            Entry("Queues", "admin:queues", "q"),
         ),
     ),
     (

@@ -11,6 +11,7 @@ from django.shortcuts import render
 from django.views.decorators.http import require_safe
 
 from brokers.selectors import failure_board, parts
+from brokers.selectors import queues as queue_reads
 from brokers.selectors import topics as topic_reads
 from brokers.selectors.topics import TopicSummary, Totals
 from messaging_site.console import badges, charts, failure_groups
@@ -19,6 +20,8 @@ from messaging_site.console.permissions import may, requires, sees_everything
 
 SHOWN_TOPICS = 10
 SHOWN_FAILURES = 5
+QUEUES_ADDED = 200
+"""Queues that are added up for a reader who does not see all."""
 PART_TONES = {"healthy": "ok", "degraded": "warn", "down": "bad"}
 
 
@@ -32,6 +35,16 @@ class Figures:
     topics: int
     partitions: int
     bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """What queues hold together."""
+
+    queues: int
+    ready: int
+    unacknowledged: int
+    oldest_ready_at: datetime | None
 
 
 @require_safe
@@ -62,6 +75,7 @@ def overview(request: HttpRequest) -> HttpResponse:
         "topics": sorted(busiest, key=lambda topic: topic.name),
         "still_open": badges.still_open(request),
         "failures": _failures(request),
+        "waiting": _waiting(request),
     }
     return render(request, "console/overview.html", context)
 
@@ -74,6 +88,20 @@ def _failures(request: HttpRequest) -> list[failure_groups.Row]:
     found = [group for group in failure_board.groups(reader.sees) if group.open]
     found.sort(key=lambda group: (-group.open, -group.last_failed_at.timestamp()))
     return failure_groups.rows(reader, found[:SHOWN_FAILURES])
+
+
+def _waiting(request: HttpRequest) -> Waiting:
+    """Over all queues, or the first `QUEUES_ADDED` that the reader may see."""
+    if sees_everything(request):
+        totals = queue_reads.totals()
+        return Waiting(totals.queues, totals.ready, totals.unacknowledged, totals.oldest_ready_at)
+    found, _ = queue_reads.page("", QUEUES_ADDED, lambda name: may(request, "describe", "queue", name))
+    return Waiting(
+        queues=len(found),
+        ready=sum(queue.ready for queue in found),
+        unacknowledged=sum(queue.unacknowledged for queue in found),
+        oldest_ready_at=min((at for queue in found if (at := queue.oldest_ready_at) is not None), default=None),
+    )
 
 
 def _totals_of(summaries: Sequence[TopicSummary]) -> Totals:

@@ -9,13 +9,41 @@ from django.utils.text import capfirst
 
 from brokers.errors import BrokerError, InvalidValue, Malformed
 from brokers.names import MAX_LENGTH
-from brokers.replays.request import MAX_CANARY, MAX_RATE, MAX_REASON, MIN_RATE, Canary, Pace, Target
+from brokers.replays.request import (
+    MAX_CANARY,
+    MAX_RATE,
+    MAX_REASON,
+    MAX_ROUTING_KEY,
+    MIN_RATE,
+    Canary,
+    Pace,
+    Target,
+)
 from messaging_site.console.fields import Form
 
 BULK: Final = 100
 """Larger replays begin with a canary and stop by themselves unless told otherwise."""
-FIELDS: Final = ("to", "topic", "merge_patch", "rate_per_second", "canary", "count", "min_success", "stop", "reason")
-_TARGETS = (("consumer", "Only the consumer that failed"), ("topic", "A topic, published anew for all its groups"))
+FIELDS: Final = (
+    "to",
+    "topic",
+    "queue",
+    "exchange",
+    "routing_key",
+    "merge_patch",
+    "rate_per_second",
+    "canary",
+    "count",
+    "min_success",
+    "stop",
+    "reason",
+)
+_TARGETS = (
+    ("consumer", "Only the consumer that failed"),
+    ("topic", "A topic, published anew for all its groups"),
+    ("queue", "A queue, published anew"),
+    ("exchange", "An exchange, published anew"),
+)
+_NAMED = {"topic": "Name the topic.", "queue": "Name the queue."}
 
 
 class PlanForm(Form):
@@ -23,6 +51,19 @@ class PlanForm(Form):
 
     to = forms.ChoiceField(label="Goes to", choices=_TARGETS, initial="consumer")
     topic = forms.CharField(required=False, max_length=MAX_LENGTH, widget=forms.TextInput(attrs={"class": "code"}))
+    queue = forms.CharField(required=False, max_length=MAX_LENGTH, widget=forms.TextInput(attrs={"class": "code"}))
+    exchange = forms.CharField(
+        required=False,
+        max_length=MAX_LENGTH,
+        widget=forms.TextInput(attrs={"class": "code"}),
+        help_text="Empty: the default exchange, which leads to the queue that the routing key names.",
+    )
+    routing_key = forms.CharField(
+        required=False,
+        strip=False,
+        max_length=MAX_ROUTING_KEY,
+        widget=forms.TextInput(attrs={"class": "code"}),
+    )
     merge_patch = forms.CharField(
         label="Change each value by a merge patch",
         required=False,
@@ -60,7 +101,7 @@ class PlanForm(Form):
     def clean(self) -> dict[str, Any]:
         """Asks for what a choice needs."""
         cleaned = super().clean() or {}
-        needed = [("topic", cleaned.get("to") == "topic", "Name the topic.")]
+        needed = [(name, cleaned.get("to") == name, text) for name, text in _NAMED.items()]
         needed += [(name, cleaned.get("canary"), "Give a number.") for name in ("count", "min_success")]
         needed += [("stop_when_failed_again", cleaned.get("stop"), "Give a percentage.")]
         for name, is_needed, text in needed:
@@ -70,7 +111,15 @@ class PlanForm(Form):
 
     def target(self) -> Target | None:
         """Where it leads; None is back to the consumer that failed."""
-        return Target(topic=self.cleaned_data["topic"]) if self.cleaned_data["to"] == "topic" else None
+        cleaned = self.cleaned_data
+        match cleaned["to"]:
+            case "topic":
+                return Target(topic=cleaned["topic"])
+            case "queue":
+                return Target(queue=cleaned["queue"])
+            case "exchange":
+                return Target(exchange=cleaned["exchange"], routing_key=cleaned["routing_key"])
+        return None
 
     def patch(self) -> bytes | None:
         """The merge patch as JSON text, if there is one."""
@@ -94,7 +143,8 @@ class PlanForm(Form):
         elif isinstance(error, InvalidValue):
             self.explain(error)
         else:
-            self.add_error("topic" if self.cleaned_data.get("to") == "topic" else None, f"{capfirst(error.detail)}.")
+            to = self.cleaned_data.get("to")
+            self.add_error(to if to in ("topic", "queue", "exchange") else None, f"{capfirst(error.detail)}.")
 
 
 class RateForm(Form):

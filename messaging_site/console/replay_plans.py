@@ -31,7 +31,7 @@ from messaging_site.console.failure_words import why
 from messaging_site.console.letter_selection import Selection
 from messaging_site.console.permissions import actor, requires
 from messaging_site.console.replay_forms import BULK, FIELDS, PlanForm
-from messaging_site.console.replay_words import as_api_call
+from messaging_site.console.replay_words import as_api_call, target_text
 from messaging_site.console.sample_changes import ShownSample, shortest, shown
 
 AT_ONCE = 10_000
@@ -45,6 +45,7 @@ class Caution:
 
     text: str
     url: str = ""
+    link: str = "Open the group"
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
@@ -159,6 +160,7 @@ def _outlook(request: HttpRequest, wanted: Filter, form: PlanForm, reader: Reade
         "consumers": [label(consumer) for consumer in found.consumers],
         "groups": sorted({consumer.group for consumer in found.consumers if consumer.source_kind == "topic"}),
         "samples": _samples(found, reader),
+        "target": target_text(None if target is None else target.as_json()),
         "cautions": cautions(found.consumers) if target is None else [],
         "lasts": formatting.duration(round(found.total / rate) * 1000) if rate and found.total else "",
         "api_call": call,
@@ -215,6 +217,25 @@ def cautions(consumers: Sequence[Consumer]) -> list[Caution]:
         elif not group.listeners:
             text = f"Consumer group {name} has no listener now, only members over HTTP: what is sent waits for one."
             found.append(Caution(text, url))
+    queues = sorted({consumer.source for consumer in consumers if consumer.source_kind == "queue"})
+    return found + (_queue_cautions(queues) if queues else [])
+
+
+def _queue_cautions(names: Sequence[str]) -> list[Caution]:
+    ready = failure_board.queue_readiness(names)
+    found = []
+    for name in names:
+        queue = ready.get(name)
+        url = "" if queue is None else reverse("admin:queue", args=[name])
+        if queue is None:
+            found.append(Caution(f"Queue {name} is no more: nothing can be given back to it."))
+        elif queue.paused:
+            found.append(
+                Caution(f"Queue {name} is paused: what is sent waits until it goes on.", url, "Open the queue")
+            )
+        elif not queue.consumers:
+            text = f"Queue {name} has no consumer now: what is sent waits there for one."
+            found.append(Caution(text, url, "Open the queue"))
     return found
 
 

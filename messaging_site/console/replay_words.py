@@ -89,7 +89,8 @@ def target_text(target: Mapping[str, Any] | None) -> str:
         return f"topic {target['topic']}"
     if "queue" in target:
         return f"queue {target['queue']}"
-    return f"exchange {target['exchange']} with routing key {target.get('routing_key', '')}"
+    exchange = f"exchange {target['exchange']}" if target["exchange"] else "the default exchange"
+    return f"{exchange} with routing key {target.get('routing_key', '')}"
 
 
 def consumer_labels(replay: ReplaySummary) -> list[str]:
@@ -128,8 +129,9 @@ def again_query(replay: ReplaySummary) -> str:
             (name, str(value).replace("Z", "")) if name in ("since", "until") else (name, str(value))
             for name, value in replay.selection.get("filter", {}).items()
         ]
-    if replay.target is not None and "topic" in replay.target:
-        parameters += [("to", "topic"), ("topic", replay.target["topic"])]
+    if replay.target is not None:
+        to = next(name for name in ("topic", "queue", "exchange") if name in replay.target)
+        parameters += [("to", to), *((name, str(value)) for name, value in replay.target.items())]
     if replay.merge_patch:
         parameters.append(("merge_patch", replay.merge_patch))
     if replay.rate_per_second is not None:

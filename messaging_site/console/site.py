@@ -20,16 +20,24 @@ from messaging_site.console import (
     dead_letter,
     dead_letter_edit,
     dead_letter_list,
+    exchanges,
     failure_groups,
     group_resets,
     groups,
     letter_changes,
+    message_publishing,
     overview,
+    policies,
     preferences,
     publishing,
+    queue_changes,
+    queue_messages,
+    queue_retries,
+    queues,
     records,
     replay_plans,
     replays,
+    route_tester,
     signing_in,
     topics,
 )
@@ -45,6 +53,18 @@ class TopicName(StringConverter):
 
 class GroupName(TopicName):
     """A consumer group's name in a URL."""
+
+
+class ExchangeName(TopicName):
+    """An exchange's name in a URL."""
+
+
+class QueueName(TopicName):
+    """A queue's name in a URL."""
+
+
+class PolicyName(TopicName):
+    """A queue policy's name in a URL."""
 
 
 class Decimal(StringConverter):
@@ -68,6 +88,9 @@ class Direction(StringConverter):
 
 register_converter(TopicName, "topic")
 register_converter(GroupName, "group")
+register_converter(ExchangeName, "exchange")
+register_converter(QueueName, "queue")
+register_converter(PolicyName, "policy")
 register_converter(Decimal, "decimal")
 register_converter(Direction, "direction")
 
@@ -127,6 +150,34 @@ class ConsoleSite(AdminSite):
             route("groups/<group:group>/resume/", groups.resume, "group-resume"),
             route("groups/<group:group>/reset/", group_resets.reset, "group-reset"),
             route("groups/<group:group>/reset/undo/", group_resets.undo, "group-reset-undo"),
+            route("exchanges/", exchanges.listing, "exchanges"),
+            route("new-exchange/", exchanges.create, "exchange-create"),
+            route("exchanges/<exchange:exchange>/", exchanges.detail, "exchange"),
+            route("exchanges/<exchange:exchange>/unbind/", exchanges.unbind, "exchange-unbind"),
+            route("exchanges/<exchange:exchange>/routes/", route_tester.routes, "exchange-routes"),
+            route("exchanges/<exchange:exchange>/publish/", message_publishing.to_exchange, "exchange-publish"),
+            route("exchanges/<exchange:exchange>/delete/", exchanges.delete, "exchange-delete"),
+            route("queues/", queues.listing, "queues"),
+            route("new-queue/", queues.create, "queue-create"),
+            route("queues/<queue:queue>/", queue_messages.listing, "queue"),
+            route("queues/<queue:queue>/messages/<decimal:message>/", queue_messages.detail, "message"),
+            route("queues/<queue:queue>/messages/<decimal:message>/body", queue_messages.download, "message-body"),
+            route("queues/<queue:queue>/unacknowledged/", queue_messages.unacknowledged, "queue-unacknowledged"),
+            route("queues/<queue:queue>/release/", queue_messages.release, "queue-release"),
+            route("queues/<queue:queue>/consumers/", queues.consumers, "queue-consumers"),
+            route("queues/<queue:queue>/bindings/", queues.bindings, "queue-bindings"),
+            route("queues/<queue:queue>/policy/", queue_retries.policy, "queue-policy"),
+            route("queues/<queue:queue>/settings/", queues.settings, "queue-settings"),
+            route("queues/<queue:queue>/publish/", message_publishing.to_queue, "queue-publish"),
+            route("queues/<queue:queue>/pause/", queues.pause, "queue-pause"),
+            route("queues/<queue:queue>/resume/", queues.resume, "queue-resume"),
+            route("queues/<queue:queue>/move/", queue_changes.move, "queue-move"),
+            route("queues/<queue:queue>/purge/", queue_changes.purge, "queue-purge"),
+            route("queues/<queue:queue>/delete/", queue_changes.delete, "queue-delete"),
+            route("policies/", policies.listing, "policies"),
+            route("new-policy/", policies.create, "policy-create"),
+            route("policies/<policy:policy>/", policies.detail, "policy"),
+            route("policies/<policy:policy>/delete/", policies.delete, "policy-delete"),
             route("dead-letters/", failure_groups.listing, "dead-letters"),
             route("dead-letters/list/", dead_letter_list.listing, "dead-letter-list"),
             route("dead-letters/change/", letter_changes.bulk, "dead-letters-change"),

@@ -8,8 +8,8 @@ from django import forms
 
 from brokers.selectors.topics import TopicDetail
 from brokers.settings import MAX_PARTITIONS, MAX_RECORD_BYTES, RETENTION_MS
+from messaging_site.console.danger_forms import DangerForm
 from messaging_site.console.fields import Form, SizeField, SpanField
-from messaging_site.console.signing_in import PasswordField
 
 _POLICIES = (
     ("delete", "Delete old records"),
@@ -74,30 +74,10 @@ class CreateForm(SettingsForm):
     field_order = ("name", "partitions", "retention_ms", "cleanup_policy", "partitioner")
 
 
-class DeleteForm(Form):
+class DeleteForm(DangerForm):
     """Asks for the topic's name, and for the password when it was given long ago."""
 
-    confirmation = forms.CharField(
-        label="Type the topic's name", max_length=249, widget=forms.TextInput(attrs={"class": "code"})
-    )
-
     def __init__(self, topic: str, user: Any, data: Any = None, *, ask_password: bool) -> None:
-        super().__init__(data)
-        self._topic = topic
-        self._user = user
-        if ask_password:
-            self.fields["password"] = PasswordField()
-
-    def clean_confirmation(self) -> str:
-        """The name, if it is the topic's."""
-        text = str(self.cleaned_data["confirmation"])
-        if text != self._topic:
-            raise forms.ValidationError("This is not the topic's name. Nothing was deleted.")
-        return text
-
-    def clean_password(self) -> str:
-        """The password, if it is the user's."""
-        text = str(self.cleaned_data["password"])
-        if not self._user.check_password(text):
-            raise forms.ValidationError("This is not your password. Nothing was deleted.")
-        return text
+        super().__init__(
+            *(topic, user, data), noun="topic", undone="Nothing was deleted.", ask_password=ask_password, reason=False
+        )

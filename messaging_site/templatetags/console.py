@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 
 from django import template
 from django.utils.html import format_html, format_html_join
@@ -54,6 +54,12 @@ def span(milliseconds: int) -> str:
 
 
 @register.filter
+def age(value: datetime) -> str:
+    """How long it is since then: 1.2 s, 3 min 12 s, 4 days 2 h."""
+    return span(round((datetime.now(UTC) - value).total_seconds() * 1000))
+
+
+@register.filter
 def ago_ms(milliseconds: int) -> str:
     """How long ago Unix milliseconds were; empty for what is not of the last month."""
     value = formatting.moment(milliseconds)
@@ -69,9 +75,9 @@ def instant_ms(milliseconds: int) -> str:
 
 
 @register.inclusion_tag("console/partials/spark.html")
-def spark(values: Sequence[int], name: str) -> dict[str, object]:
-    """A sparkline of records per minute; `name` says of what, for its title."""
-    return {"points": charts.spark_points(values), "total": sum(values), "name": name}
+def spark(values: Sequence[int], name: str, things: str = "records") -> dict[str, object]:
+    """A sparkline of records per minute, or of other things; `name` says of what, for its title."""
+    return {"points": charts.spark_points(values), "total": sum(values), "name": name, "things": things}
 
 
 @register.inclusion_tag("console/partials/status.html")

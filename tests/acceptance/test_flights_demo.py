@@ -28,6 +28,13 @@ EXPECTED = [
     r"Plan: 521 dead letters would be replayed, none skipped\n",
     r"dead letter [0-9]+, flight EV4935 from EWR: sets \{\"cancelled\":true\}\n",
     r"Replay [0-9]+ completed: 521 succeeded, 0 failed again, 0 skipped; sent in [0-9.]+ s\n",
+    r"1,852 flights departed 60 minutes late or more:"
+    r" each was sent to the exchange delays as flight\.<origin>\.<carrier>\n",
+    r"rebooking +delays by flight\.\*\.\* +1,852 +rebooked;"
+    r" priority 12 of 5, 13 of 4, 53 of 3, 129 of 2, 399 of 1, 1,246 of 0 *\n",
+    r"crew +delays by flight\.EWR\.\* +935 +expired: the desk did not take them within 2 s *\n",
+    r"standby +crew, dead-lettered +935 +standby crews called *\n",
+    r"The queues' handlers wrote exactly what the file says, each once\n",
     r"Read back 27,004 records: [0-9,]+ records/s, 0 different\n",
     r"UA +4,605 +38,342 +32 +equal",
     r"N730MQ +72 +83 +2 +equal",

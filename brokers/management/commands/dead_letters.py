@@ -7,7 +7,7 @@ from argparse import ArgumentParser
 from collections.abc import Iterator
 from typing import Any, Final
 
-from brokers import audit, dead_letter_bulk, dead_letters, terminal
+from brokers import audit, dead_letter_bulk, dead_letter_headers, dead_letters, terminal
 from brokers.errors import InvalidValue
 from brokers.management.dead_letter_json import dead_letter_json, failure_group_json, whole_json
 from brokers.management.dead_letter_selection import add_filters, filter_of, is_filtered
@@ -171,6 +171,7 @@ def _show(output: Output, number: int) -> None:
     for label, text in (
         ("dead letter", f"{letter.id}, {letter.state}, revision {letter.revision}"),
         ("from", place(letter)),
+        *_message_lines(letter),
         ("given up by", letter.group or letter.source),
         ("reason", f"{letter.reason} after {letter.attempts} attempt{'' if letter.attempts == 1 else 's'}"),
         ("first failed", terminal.instant(letter.first_failed_at)),
@@ -183,7 +184,7 @@ def _show(output: Output, number: int) -> None:
         ("value", _value(letter.body)),
     ):
         output.line(f"{label:<14}{text}")
-    for name, header in letter.body.headers.items():
+    for name, header in dead_letter_headers.as_text(letter.body.headers).items():
         output.line(f"{'header':<14}{name}: {header}")
     output.line("")
     output.table(
@@ -218,6 +219,23 @@ def _show(output: Output, number: int) -> None:
     )
     for line in ("", *(letter.stacktrace or "").splitlines()):
         output.line(line)
+
+
+def _message_lines(letter: DeadLetter) -> list[tuple[str, str]]:
+    """What only a message has: how it was routed, its properties, and how it died."""
+    if letter.source_kind != "queue":
+        return []
+    lines = [
+        ("exchange", letter.exchange or "(default)"),
+        ("routing key", letter.routing_key or "-"),
+        ("message id", letter.message_id or "-"),
+    ]
+    for death in [] if letter.envelope is None else letter.envelope.deaths:
+        times = f"{death.count} time{'' if death.count == 1 else 's'}"
+        lines.append(
+            ("died", f"{death.reason} in {death.queue}, {times}, from exchange {death.exchange or '(default)'}")
+        )
+    return lines
 
 
 def _value(body: Body) -> str:

@@ -16,8 +16,9 @@ from django.db import close_old_connections
 
 from brokers import declarations
 from brokers.errors import Unavailable
-from brokers.housekeeping import OUTWARD, Background, Housekeeper
+from brokers.housekeeping import OUTWARD, QUEUES, Background, Housekeeper
 from brokers.listeners import reload
+from brokers.listeners.queue_registration import declared_queue_listeners
 from brokers.listeners.registration import declared_listeners
 from brokers.listeners.worker import Worker
 from brokers.processes import RENEW_SECONDS, Heartbeat
@@ -52,8 +53,9 @@ class Command(BaseCommand):
             parts: list[Background | Runner | Worker] = [
                 running.enter_context(Background()),
                 running.enter_context(Background(OUTWARD)),
+                running.enter_context(Background(QUEUES)),
                 running.enter_context(Runner()),
-                running.enter_context(Worker(declared_listeners(), DRAIN_SECONDS)),
+                running.enter_context(Worker([*declared_listeners(), *declared_queue_listeners()], DRAIN_SECONDS)),
             ]
             is_reloading = self._loop(stop, parts, watched)
         if is_reloading and not stop.is_set():

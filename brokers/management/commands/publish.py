@@ -6,7 +6,7 @@ import os
 import sys
 import time
 from argparse import ArgumentParser
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,15 +16,15 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from brokers import declarations, record_files, terminal
 from brokers.errors import BrokerError, InvalidValue, shown
 from brokers.file_import import RunningImport
+from brokers.management import standard_input
 from brokers.publishing import publish_many
 from brokers.record import NewRecord, Position
-from brokers.record_files import BadLine, Rules
+from brokers.record_files import Rules
 from brokers.record_input import checked_headers, key_bytes
 from brokers.terminal import Output, TerminalCommand, whole_number
 from brokers.topics import lookup
 
 _STANDARD_INPUT: Final = "-"
-_READ_BYTES: Final = 1024 * 1024
 
 
 class Command(TerminalCommand):
@@ -82,7 +82,7 @@ class Command(TerminalCommand):
             self.note(f"One JSON value a line, for {options['topic']}; Ctrl-D ends")
         count = 0
         try:
-            for lines in _arriving(sys.stdin.buffer.fileno()):
+            for lines in standard_input.arriving(sys.stdin.buffer.fileno()):
                 chunk = record_files.parse_lines(lines, template.rules)
                 positions = publish_many(options["topic"], template.filled(chunk.records))
                 count += len(positions)
@@ -185,29 +185,3 @@ def _header(text: str) -> tuple[str, str]:
     if not equals or not name:
         raise InvalidValue(f"--header is NAME=TEXT, not {shown(text)}")
     return name, value
-
-
-def _arriving(descriptor: int) -> Iterator[list[tuple[int, bytes]]]:
-    """Numbered lines that are not blank, up to 1000 at a time, as soon as they have come."""
-    number = 0
-    pieces: list[bytes] = []
-    held = 0
-    while data := os.read(descriptor, _READ_BYTES):
-        head, newline, rest = data.rpartition(b"\n")
-        if newline:
-            lines = b"".join([*pieces, head]).split(b"\n")
-            yield from _grouped(number, lines)
-            number += len(lines)
-            pieces, held = [], 0
-        pieces.append(rest)
-        held += len(rest)
-        if held > record_files.MAX_LINE_BYTES:
-            raise BadLine(number + 1, f"is longer than {record_files.MAX_LINE_BYTES} bytes")
-    yield from _grouped(number, [b"".join(pieces)])
-
-
-def _grouped(number: int, lines: list[bytes]) -> Iterator[list[tuple[int, bytes]]]:
-    stripped = ((number + index, line.strip()) for index, line in enumerate(lines, 1))
-    numbered = [(index, line) for index, line in stripped if line]
-    for start in range(0, len(numbered), record_files.CHUNK):
-        yield numbered[start : start + record_files.CHUNK]

@@ -51,7 +51,11 @@ class Command(TerminalCommand):
         add_filters(parser, state="open")
         parser.add_argument("--dry-run", action="store_true", help="say what would be replayed, and change nothing")
         parser.add_argument("--merge-patch", metavar="JSON", help="change each value by this patch (RFC 7396)")
-        parser.add_argument("--target-topic", metavar="T", help="publish to this topic, not back to who failed")
+        target = parser.add_mutually_exclusive_group()
+        target.add_argument("--target-topic", metavar="T", help="publish to this topic, not back to who failed")
+        target.add_argument("--target-queue", metavar="Q", help="or to this queue")
+        target.add_argument("--target-exchange", metavar="E", help="or to this exchange ('' is the default one)")
+        parser.add_argument("--routing-key", metavar="K", help="with --target-exchange; else empty")
         parser.add_argument("--rate", type=number, metavar="N", help="at most so many a second")
         parser.add_argument("--canary", type=canary, metavar="N[:SHARE]", help="the rest only if these succeed (0.9)")
         parser.add_argument(
@@ -105,15 +109,24 @@ class Command(TerminalCommand):
 
 
 def _request(options: dict[str, Any]) -> dict[str, Any]:
-    ids, patch, topic = options["ids"], options["merge_patch"], options["target_topic"]
+    ids, patch = options["ids"], options["merge_patch"]
     if bool(ids) == is_filtered(options):
         raise InvalidValue("say which dead letters: ids, or at least one filter such as --group, and not both")
     selection: Filter = by_ids(ids) if ids else filter_of(options)
     return {
         "selection": selection,
-        "target": None if topic is None else Target(topic=topic),
+        "target": _target(options),
         "merge_patch": None if patch is None else patch.encode("utf-8", "surrogateescape"),
     }
+
+
+def _target(options: dict[str, Any]) -> Target | None:
+    key = options["routing_key"]
+    if key is not None and options["target_exchange"] is None:
+        raise InvalidValue("--routing-key goes with --target-exchange")
+    named = {name: options[f"target_{name}"] for name in ("topic", "queue", "exchange")}
+    given = {name: value for name, value in named.items() if value is not None}
+    return Target(**given, routing_key=key or "") if given else None
 
 
 def _pace(options: dict[str, Any]) -> Pace:

@@ -1,10 +1,11 @@
-"""A topic and its listener: most records are handled, some fail once, some always, some are passed on."""
+"""A topic and a queue with their listeners: most is handled, some fails once, some always, some is passed on."""
 
 from __future__ import annotations
 
 import os
 
-from brokers import FixedBackOff, publish, topic, topic_listener
+from brokers import FixedBackOff, binding, exchange, publish, queue, queue_listener, send, topic, topic_listener
+from brokers.queues.message import Message
 from brokers.record import Record
 from tests.acceptance.effects.models import Effect
 
@@ -47,3 +48,32 @@ def on_entry(record: Record) -> None:
         raise Passing(f"entry {name} comes too early")
     if kind == "poison":
         raise Refused(f"entry {name} is refused")
+
+
+DEAD_JOBS = exchange("dead-jobs", type="fanout")
+JOBS = queue("jobs", dead_letter_exchange=DEAD_JOBS)
+DEAD = queue("jobs.dead")
+PASSED_ON = queue("jobs.passed-on")
+binding(DEAD_JOBS, queue=DEAD)
+
+
+@queue_listener(
+    JOBS,
+    prefetch=20,
+    concurrency=2,
+    lease_ms=2000,
+    retry=FixedBackOff(interval_ms=20, max_retries=2),
+    not_retryable=(Refused,),
+)
+def on_job(message: Message) -> None:
+    """The same for messages of a queue."""
+    name, kind = message.body["name"], message.body["kind"]
+    Effect.objects.create(
+        name=name, kind=kind, record_key="", partition=0, record_offset=message.id, worker=os.getpid()
+    )
+    if kind == "echo":
+        send("", PASSED_ON, name)
+    if kind == "flaky" and message.attempt == 1:
+        raise Passing(f"job {name} comes too early")
+    if kind == "poison":
+        raise Refused(f"job {name} is refused")

@@ -15,7 +15,11 @@ from brokers.alerts import evaluation, figures
 from brokers.alerts.evaluation import evaluate
 from brokers.errors import Unavailable
 from brokers.groups import GroupOffset, Subscription
-from brokers.models import Alert, AlertNotification, AlertRule, FailureGroup, FailureMinute
+from brokers.models import Alert, AlertNotification, AlertRule, FailureGroup, FailureMinute, Message
+from brokers.queues import claims, lengths, topology
+from brokers.queues.declaring import declare_queue
+from brokers.queues.sending import send
+from messaging_site.console import alert_words
 from tests.integration.brokers.failing_sources import fail, failure_group, rule, settle
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -109,6 +113,46 @@ def test_lag_is_what_a_group_has_not_committed() -> None:
     assert measured(rule("group_lag")) == {"group billing of topic orders": 8, "group billing of topic prices": 1}
     assert measured(rule("group_lag", source="pri*", group_name="b*")) == {"group billing of topic prices": 1}
     assert measured(rule("group_lag", group_name="mailing")) == {}
+
+
+@pytest.mark.parametrize("folded", [False, True])
+def test_queues_are_measured_by_what_is_ready(folded: bool) -> None:
+    declare_queue("orders", max_priority=3)
+    declare_queue("orders.eu")
+    declare_queue("prices")
+    for number in range(4):
+        send("", "orders", number, priority=number)
+    send("", "orders", "later", delay_ms=60_000)
+    send("", "prices", 1)
+    claims.claim(topology.queue("orders"), 1, 30_000, "test")
+    if folded:
+        lengths.fold()
+    Message.objects.filter(priority=1).update(published_at=timezone.now() - timedelta(minutes=5))
+    assert measured(rule("queue_depth", source="orders*")) == {"queue orders": 3, "queue orders.eu": 0}
+    assert measured(rule("queue_depth")).keys() == {"queue orders", "queue orders.eu", "queue prices"}
+    ages = measured(rule("queue_age"))
+    assert ages.keys() == {"queue orders", "queue prices"}
+    assert 300 <= ages["queue orders"] < 330
+    assert ages["queue prices"] < 30
+    assert alert_words.covers(rule("queue_age")) == "every queue"
+
+
+def test_a_backlog_is_never_scanned_for_its_oldest_message() -> None:
+    declare_queue("orders", max_priority=3)
+    number = topology.queue("orders").id
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "insert into brokers_message (queue_id, priority, pos, encoding, envelope, body)"
+            " select %s, n %% 4, n, 1, '{}', '1' from generate_series(1, 20000) n",
+            [number],
+        )
+    with transaction.atomic(), connection.cursor() as cursor:
+        measured(rule("queue_age"))
+        cursor.execute(
+            "select idx_tup_fetch + seq_tup_read from pg_stat_xact_user_tables where relname = 'brokers_message'"
+        )
+        [read] = cursor.fetchone()
+    assert read < 50
 
 
 def test_only_so_many_scopes_are_looked_at_the_watched_ones_first(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from django.db import transaction
 
-from brokers import dead_letter_topics, dead_letters, publish, topic_log, topics
+from brokers import dead_letter_headers, dead_letters, publish, topic_log, topics
 from brokers.dead_letter_topics import headers, name_for, prepare, stage
 from brokers.errors import TopicNotFound
 from brokers.models import DeadLetter, Topic
@@ -274,4 +274,4 @@ def test_the_record_can_be_published_again_as_it_came() -> None:
 def test_the_longest_class_name_fits() -> None:
     failed = failure()._replace(exception_class="c" * 300, cause_class="d" * 300)
     assert headers(delivery(), "exception", failed)["kafka_dlt-exception-fqcn"] == "c" * 300
-    assert dead_letter_topics.without_own({"X-Waystation-Revision": "2", "x-other": "1"}) == {"x-other": "1"}
+    assert dead_letter_headers.without_own({"X-Waystation-Revision": "2", "x-other": "1"}) == {"x-other": "1"}

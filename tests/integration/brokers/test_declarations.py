@@ -8,23 +8,17 @@ from pathlib import Path
 import pytest
 from django.test import modify_settings
 
-from brokers import declarations, partitioner, topics
+from brokers import topics
 from brokers.declarations import declared_topics, discover, reconcile, topic
 from brokers.errors import InvalidName, InvalidValue, PartitionsCannotShrink
 from brokers.models import AuditEntry, Topic
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("nothing_declared")]
 
 
 def first_byte(key: bytes, count: int) -> int:
     """A partitioner of a user's own."""
     return key[0] % count
-
-
-@pytest.fixture(autouse=True)
-def _nothing_declared(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(declarations, "_topics", {})
-    monkeypatch.setattr(partitioner, "_BY_NAME", dict(partitioner._BY_NAME))
 
 
 def stored(name: str) -> Topic:

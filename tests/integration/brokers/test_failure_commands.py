@@ -38,6 +38,7 @@ from brokers.replays.runner import Runner
 from brokers.selectors import replays
 from brokers.selectors.dead_letters import Filter
 from brokers.terminal import one_line
+from tests.integration.brokers.dying import Mortuary
 from tests.integration.brokers.replaying import Stage
 from tests.listening import caught_up, listening, until
 from tests.server import ROOT, Server, unique
@@ -260,6 +261,31 @@ def test_they_may_go_to_another_topic(failed: list[int]) -> None:
     ] == [1, 2, 3]
 
 
+def test_what_queues_gave_up_is_shown_and_goes_back_or_to_other_queues() -> None:
+    crew, spare = Mortuary("crew"), Mortuary("spare")
+    letters = [crew.letter({"n": n}, message_id=f"m-{n}", headers={"tries": n}) for n in (1, 2)]
+    shown = told("dead_letters", "show", f"{letters[0]}")
+    for line in (
+        "from          crew",
+        "exchange      (default)",
+        "routing key   crew",
+        "message id    m-1",
+        "died          rejected in crew, 1 time, from exchange (default)",
+        "header        tries: 1",
+    ):
+        assert line in shown
+    as_json = told_as_json("dead_letters", "show", f"{letters[0]}")[0]
+    assert (as_json["headers"]["tries"], as_json["headers"]["x-death"][0]["queue"]) == (1, "crew")
+    assert "crew to crew" in told("replay", "--source", "crew", "--dry-run")
+    with Runner():
+        assert status_of("replay", f"{letters[0]}", "--target-queue", "spare")[0] == 0
+        key = ("--target-exchange", "", "--routing-key", "spare")
+        assert status_of("replay", f"{letters[1]}", *key)[0] == 0
+    assert [message.body for message in spare.claim(5)] == [{"n": 1}, {"n": 2}]
+    with pytest.raises(BrokerError, match="--routing-key goes with --target-exchange"):
+        told("replay", f"{letters[1]}", "--routing-key", "spare")
+
+
 def test_a_replay_is_paused_resumed_watched_and_cancelled(failed: list[int]) -> None:
     paused, cancelled = (creation.create(Filter(ids=tuple(ids))) for ids in (failed[:2], failed[2:]))
     assert told_as_json("replay", "--pause", f"{paused}")[0]["state"] == "paused"
@@ -286,6 +312,8 @@ def test_a_replay_is_paused_resumed_watched_and_cancelled(failed: list[int]) -> 
         (("--group", "g", "--merge-patch", "[1]"), "a merge patch is a JSON object"),
         (("--group", "g", "--merge-patch", "{"), None),
         (("--group", "g", "--target-topic", "nope"), "there is no topic 'nope'"),
+        (("--group", "g", "--target-queue", "nope"), "there is no queue 'nope'"),
+        (("--group", "g", "--target-exchange", "nope"), "there is no exchange 'nope'"),
         (("--group", "g", "--rate", "0"), None),
         (("--group", "g", "--canary", "0"), None),
         (("--group", "g", "--stop-when-failed-again", "2"), None),
@@ -443,9 +471,7 @@ def test_an_interrupted_replay_goes_on_and_says_so(server: Server, api: httpx.Cl
             return [str(row[0]) for row in conn.execute(query, [f"%{topic}%"]).fetchall()]
 
         def letters() -> list[str]:
-            return column(
-                "select dead_letter_id from brokers_dead_letter_revision where convert_from(key, 'UTF8') like %s"
-            )
+            return column("select dead_letter_id from brokers_dead_letter_revision where encode(key, 'escape') like %s")
 
         def replays_made() -> list[str]:
             return column("select id from brokers_replay where target::text like %s")

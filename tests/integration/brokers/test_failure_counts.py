@@ -305,6 +305,7 @@ def test_none_scans_a_table_that_grows(many: psycopg.Connection[Any]) -> None:
         "select (select max(id) from brokers_failure_group), (select max(id) from brokers_dead_letter),"
         " (select max(id) from brokers_replay_item), (select max(id) from brokers_redelivery)"
     ).fetchone() or (0, 0, 0, 0)
+    nothing = ("exchanges", "routing_keys", "message_ids", "correlation_ids", "idempotency_keys", "priorities")
     given: Mapping[str, Any] = {
         "group_id": 1,
         "partition_id": 2,
@@ -317,19 +318,19 @@ def test_none_scans_a_table_that_grows(many: psycopg.Connection[Any]) -> None:
         "group": "g",
         "partition": 0,
         "timestamp": 0,
-        "exchange": None,
-        "routing_key": None,
-        "message_id": None,
-        "correlation_id": None,
+        "message": 3,
+        "messages": [3],
+        **{name: [None] for name in (*nothing, "first_failed")},
+        **{name: [b""] for name in ("keys", "values", "headers", "envelopes")},
         "idempotency_key": None,
         "exception_class": "",
         "error": "",
-        "size": 1,
-        "first_failed_at": None,
-        "key": None,
-        "value": None,
-        "encoding": 1,
-        "headers": b"{}",
+        "errors": [""],
+        "sizes": [1],
+        "no_keys": [True],
+        "no_values": [True],
+        "encodings": [1],
+        "envelope": None,
         "letter": newest,
         "item": item,
         "revision": 1,

@@ -13,7 +13,7 @@ from django.db import IntegrityError, connection, connections
 from brokers import housekeeping, processes, publish, topics
 from brokers.database import sync_cursor
 from brokers.errors import Unavailable
-from brokers.housekeeping import OUTWARD, QUICK, SLOW, Background, Housekeeper, Job, KeepGoing, run_alone
+from brokers.housekeeping import OUTWARD, QUEUES, QUICK, SLOW, Background, Housekeeper, Job, KeepGoing, run_alone
 from tests.server import unique
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -44,13 +44,13 @@ def until(condition: Callable[[], bool], seconds: float = 10.0) -> bool:
 
 
 def test_every_job_has_a_number_of_its_own() -> None:
-    numbers = [job.number for job in QUICK + SLOW + OUTWARD]
+    numbers = [job.number for job in QUICK + SLOW + QUEUES + OUTWARD]
     assert len(set(numbers)) == len(numbers)
 
 
 def test_all_jobs_run_on_an_empty_database_and_on_one_with_records() -> None:
     for _ in range(2):
-        for each in QUICK + SLOW + OUTWARD:
+        for each in QUICK + SLOW + QUEUES + OUTWARD:
             run_alone(each)
         topics.create(unique(), partitions=2)
         publish(topics.create(unique(), cleanup_policy="compact").name, 1, key="k")

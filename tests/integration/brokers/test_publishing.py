@@ -40,7 +40,7 @@ from brokers.record import RAW, NewRecord
 from tests.server import unique
 
 T = TypeVar("T")
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("nothing_declared")]
 
 
 def by_length(key: bytes, count: int) -> int:
@@ -56,12 +56,6 @@ def out_of_range(key: bytes, count: int) -> int:
 def raising(key: bytes, count: int) -> int:
     """One that fails on a key."""
     return {b"good": 0}[key]
-
-
-@pytest.fixture(autouse=True)
-def _no_declarations_stay(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(declarations, "_topics", {})
-    monkeypatch.setattr(partitioner, "_BY_NAME", dict(partitioner._BY_NAME))
 
 
 def create(partitions: int = 1, **options: Any) -> str:

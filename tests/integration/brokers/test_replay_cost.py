@@ -95,7 +95,7 @@ def test_a_step_looks_at_what_it_moves_and_no_more(large: Large) -> None:
         "position": 30_100,
         "items": 100,
         "bytes": 2**24,
-        "to_group": True,
+        "to_source": True,
         "patched": True,
     }
     ready = large.conn.execute(sql.next, wanted).fetchall()

@@ -81,6 +81,18 @@ async def test_an_announcement_between_the_look_and_the_wait_is_not_missed(hub: 
     assert (await waited(hub, [1_000_020], 0.05, since=hub.mark()))[0] is False
 
 
+async def test_a_queue_is_waited_for_by_its_hint_and_no_partition_of_that_number_wakes(hub: Hub) -> None:
+    mark = hub.mark()
+    wakeup.announce_queues([1_000_025])
+    await until(lambda: hub.mark() > mark)
+    assert await hub.wait_for(["q1000025"], 30, since=mark) is True
+    assert await hub.wait([1_000_025], 0.05, since=mark) is False
+    waiter = asyncio.create_task(hub.wait_for(["q1000026", "q1000027"], 30))
+    await asyncio.sleep(0)
+    wakeup.announce_queues([1_000_027])
+    assert await waiter is True
+
+
 async def test_after_very_many_announcements_a_waiter_looks_again_at_once(
     hub: Hub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -127,7 +139,7 @@ async def test_what_nobody_of_ours_has_sent_does_no_harm(hub: Hub, message: byte
         await asyncio.sleep(0.05)
         client.publish(wakeup.CHANNEL, b"p1000060")
     mark = hub.mark() - 1
-    await until(lambda: 1_000_060 in hub._recent)
+    await until(lambda: "p1000060" in hub._recent)
     assert hub.connected
     assert (await waited(hub, [1_000_060], since=mark))[0] is True
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
 import pytest
 from django.test import Client
 
 from brokers.models import Topic, TopicMinute
+from brokers.queues import declaring, sending
 from brokers.selectors import parts
 from brokers.selectors.parts import Part
 
@@ -35,3 +38,15 @@ def test_problems_are_named_first(admin: Client, monkeypatch: pytest.MonkeyPatch
     assert "1 problem: <strong>Valkey</strong> is degraded." in page
     monkeypatch.setattr(parts, "health", lambda: found[:1])
     assert "Everything keeps up." in admin.get("/admin/").content.decode()
+
+
+def test_a_tile_says_what_waits_in_queues(admin: Client, staff: Callable[..., Client]) -> None:
+    page = admin.get("/admin/").content.decode()
+    assert "0 unacked in 0 queues" in page
+    for name in ("crew", "rebooking"):
+        declaring.declare_queue(name)
+        sending.send("", name, 1)
+    page = admin.get("/admin/").content.decode()
+    assert re.search(r"<dt>Messages ready</dt><dd class=\"figure\" title=\"2\">2</dd>", page)
+    assert re.search(r"oldest [0-9.]+ m?s, 0 unacked", page)
+    assert "0 unacked in 0 queues" in staff().get("/admin/").content.decode()

@@ -32,7 +32,7 @@ def days() -> list[dict[str, Any]]:
 @pytest.fixture
 def counting() -> Iterator[None]:
     """The listener of the example, as it declares it, in threads of this process."""
-    topics.create(DEPARTURES, partitions=6)
+    declarations.reconcile()
     declared = next(found for found in registration.declared_listeners() if found.group == DELAYS)
     with serving(
         listener(

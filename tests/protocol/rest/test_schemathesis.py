@@ -1,8 +1,8 @@
 """Schemathesis reads the running server's OpenAPI document and tries to catch the two disagreeing.
 
 Two runs on a server of their own, with a fixed seed: one knows nothing and mostly meets 4xx; the other names topics,
-groups and members that are there, and so gets inside. No answer may be 5xx, and each must be as the document says:
-status, media type, headers, schema; what the document allows is accepted and what it forbids is refused.
+groups, members, exchanges and queues that are there, and so gets inside. No answer may be 5xx, and each must be as the
+document says: status, media type, headers, schema; what the document allows is accepted and what it forbids is refused.
 """
 
 from __future__ import annotations
@@ -24,19 +24,25 @@ from tests.protocol.rest import schemathesis_hooks
 from tests.protocol.rest.seeded_failures import failing, seeding
 from tests.server import ROOT, Server, fresh_database, running
 
-SECONDS = 100
+SECONDS = 240
 REVOKE = "DELETE /api/v1/tokens/{id}"
 CONFIG = f"""
 # 422 is also what JSON schema cannot express: 1.0 for a whole number, two offsets of one partition, an expiry that has
-# passed. 410 and 413 depend on what is stored.
+# passed. 410, 413 and 429 depend on what is stored.
 [checks.positive_data_acceptance]
-expected-statuses = ["2xx", "401", "403", "404", "409", "410", "413", "422"]
+expected-statuses = ["2xx", "401", "403", "404", "409", "410", "413", "422", "429"]
+
+# 413 is also more items than a request may hold.
+[checks.negative_data_rejection]
+expected-statuses = ["400", "401", "403", "404", "405", "406", "409", "413", "415", "422", "428", "429", "5xx"]
 
 [[operations]]
 include-name = "{REVOKE}"
 phases.stateful.enabled = false
 parameters = {{ "path.id" = "00000000" }}
 """
+MEMBERSHIP = {"topics": ["still"], "session_timeout_ms": 1_000_000, "max_poll_interval_ms": 1_000_000}
+"""Of members that outlive the run."""
 OPERATIONS = {operation.name for operation in [*asgi.rest.operations, *asgi.health.operations]} - {"get_openapi"}
 """All but the document itself, which Schemathesis has read already."""
 
@@ -48,9 +54,7 @@ def server() -> Iterator[Server]:
         yield started
 
 
-def schemathesis(
-    server: Server, directory: Path, config: str, *options: str, known_topic: str = ""
-) -> dict[str, set[int]]:
+def schemathesis(server: Server, directory: Path, config: str, *options: str, known: str = "") -> dict[str, set[int]]:
     """Runs it; the statuses that each operation answered."""
     directory.joinpath("config.toml").write_text(config)
     report = directory / "report.har"
@@ -58,7 +62,7 @@ def schemathesis(
     command += [f"{server.url}/api/openapi.json", "--header", f"Authorization: Bearer {server.admin_token}"]
     command += ["--checks", "all", "--warnings", "off", "--report-har-path", str(report), *options]
     hooks = {"PYTHONPATH": str(ROOT), "SCHEMATHESIS_HOOKS": schemathesis_hooks.__name__}
-    hooks[schemathesis_hooks.KNOWN_TOPIC] = known_topic
+    hooks[schemathesis_hooks.KNOWN] = known
     done = subprocess.run(
         command, cwd=directory, env=os.environ | hooks, capture_output=True, text=True, timeout=SECONDS, check=False
     )
@@ -86,7 +90,7 @@ def succeeded(statuses: dict[str, set[int]]) -> set[str]:
 @pytest.mark.timeout(SECONDS + 60)
 def test_a_stranger_finds_no_disagreement(server: Server, tmp_path: Path) -> None:
     found = schemathesis(
-        server, tmp_path, CONFIG, "--phases", "examples,coverage,fuzzing,stateful", "-n", "30", "--seed", "1"
+        server, tmp_path, CONFIG, "--phases", "examples,coverage,fuzzing,stateful", "-n", "15", "--seed", "1"
     )
     assert set(found) == OPERATIONS
     assert {"post_topic", "get_topics", "get_tokens", "post_token", "get_groups"} <= succeeded(found)
@@ -101,8 +105,13 @@ def test_one_who_knows_what_is_there_finds_no_disagreement(server: Server, tmp_p
             assert api.post("/api/v1/topics", json={"name": topic, "partitions": 2}).status_code == 201
             records = [{"key": str(n), "value": n} for n in range(20)]
             assert api.post(f"/api/v1/topics/{topic}/records", json={"records": records}).status_code == 200
+        for name in ("known", "still"):
+            assert api.put(f"/api/v1/exchanges/{name}", json={}).status_code == 201
+            assert api.put(f"/api/v1/queues/{name}", json={}).status_code == 201
+            assert api.put(f"/api/v1/policies/{name}", json={"pattern": "^$", "max_length": 1}).status_code == 201
+        binding = api.post("/api/v1/bindings", json={"exchange": "known", "queue": "known"}).json()["id"]
         members = {
-            group: api.post(f"/api/v1/groups/{group}/members", json={"topics": ["still"]}).json()["member_id"]
+            group: api.post(f"/api/v1/groups/{group}/members", json=MEMBERSHIP).json()["member_id"]
             for group in ("known", "still")
         }
         with seeding(server) as connection:
@@ -128,9 +137,13 @@ parameters = {{ "path.replay_id" = {ended} }}
 "path.group" = "known"
 "path.member_id" = "{members["known"]}"
 "path.partition" = 0
+"path.exchange" = "known"
+"path.queue" = "known"
+"path.policy" = "known"
+"path.binding_id" = {binding}
 "path.dead_letter_id" = {failures.letters[0]}
 "path.replay_id" = {replay}
 """
-    options = ("--phases", "examples,coverage,fuzzing", "-n", "80", "--seed", "2", "--exclude-method", "DELETE")
-    found = schemathesis(server, tmp_path, CONFIG + known, *options, known_topic="still")
+    options = ("--phases", "examples,coverage,fuzzing", "-n", "30", "--seed", "2", "--exclude-method", "DELETE")
+    found = schemathesis(server, tmp_path, CONFIG + known, *options, known="still")
     assert succeeded(found) == {name for name in OPERATIONS if not name.startswith("delete_")}

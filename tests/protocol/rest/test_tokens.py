@@ -54,7 +54,11 @@ class Row:
 
 @dataclass
 class Things:
-    """A topic with records, a group with a member and dead letters, a replay, and a token, made for one call."""
+    """What is made for one call.
+
+    A topic with records, a group with a member and dead letters, a replay and a token; or an exchange bound to a queue,
+    another queue whose name begins alike, and a policy.
+    """
 
     topic: str
     group: str
@@ -63,6 +67,10 @@ class Things:
     partition: int = 0
     dead_letter_id: int = 0
     replay_id: int = 0
+    exchange: str = ""
+    queue: str = ""
+    binding_id: int = 0
+    policy: str = "of-nothing"
     names: dict[str, str] = field(default_factory=dict)
 
 
@@ -89,6 +97,38 @@ MATRIX = {
     "post_resets": Row(
         (("alter", "group"), ("describe", "topic")), lambda things: {"topic": things.topic, "to": "earliest"}
     ),
+    "put_exchange": Row((("describe", "exchange"),), lambda things: {}),
+    "get_exchanges": Row((("describe", "exchange"),), filtered=True),
+    "get_exchange": Row((("describe", "exchange"),)),
+    "delete_exchange": Row((("delete", "exchange"),)),
+    "post_routes": Row((("describe", "exchange"),), lambda things: {}),
+    "post_exchange_messages": Row((("write", "exchange"),), lambda things: {"messages": [{"body": 1}]}),
+    "put_queue": Row((("describe", "queue"),), lambda things: {}),
+    "get_queues": Row((("describe", "queue"),), filtered=True),
+    "get_queue": Row((("describe", "queue"),)),
+    "delete_queue": Row((("delete", "queue"),)),
+    "post_queue_pause": Row((("alter", "queue"),)),
+    "post_queue_resume": Row((("alter", "queue"),)),
+    "post_moves": Row(
+        (("read", "queue"), ("delete", "queue"), ("write", "queue")), lambda things: {"to": f"{things.queue}.new"}
+    ),
+    "post_queue_messages": Row((("write", "queue"),), lambda things: {"messages": [{"body": 1}]}),
+    "get_messages": Row((("view_payload", "queue"),)),
+    "delete_messages": Row((("delete", "queue"),)),
+    "post_claims": Row((("read", "queue"),), lambda things: {}),
+    "post_acks": Row((("read", "queue"),), lambda things: {"claims": ["x"]}),
+    "post_nacks": Row((("read", "queue"),), lambda things: {"claims": ["x"]}),
+    "post_leases": Row((("read", "queue"),), lambda things: {"claims": ["x"]}),
+    "post_binding": Row(
+        (("read", "exchange"), ("write", "queue")), lambda things: {"exchange": things.exchange, "queue": things.queue}
+    ),
+    "get_bindings": Row((("describe", "exchange"), ("describe", "queue")), filtered=True),
+    "get_binding": Row((("describe", "exchange"), ("describe", "queue")), hides=True),
+    "delete_binding": Row((("read", "exchange"), ("write", "queue")), hides=True),
+    "put_policy": Row((("alter", "server"),), lambda things: {"pattern": "^$", "max_length": 1}),
+    "get_policies": Row((("describe", "server"),)),
+    "get_policy": Row((("describe", "server"),)),
+    "delete_policy": Row((("alter", "server"),)),
     "get_dead_letters": Row((("describe", "group"),), filtered=True),
     "get_failure_groups": Row((("describe", "group"),), filtered=True),
     "get_dead_letter": Row((("describe", "group"),), hides=True),
@@ -111,7 +151,12 @@ MATRIX = {
     "get_docs": Row((), public=True),
 }
 OPERATIONS = {operation.name: operation for operation in asgi.rest.operations}
+ALSO_ENOUGH = {"put_exchange": {"create"}, "put_queue": {"create"}, "get_messages": {"read"}}
+"""Other operations on the resource that do instead."""
+MADE_BY_NAME = ("post_topic", "post_moves")
+"""They take grants on a second name, which begins as the other's."""
 NAMED = [name for name, row in MATRIX.items() if row.needs and not row.filtered]
+WITH_NAMES = [name for name in NAMED if not {kind for _, kind in MATRIX[name].needs} & {"token", "server"}]
 
 
 def test_the_matrix_holds_every_operation() -> None:
@@ -119,18 +164,36 @@ def test_the_matrix_holds_every_operation() -> None:
 
 
 @pytest.fixture
-def things(server: Server, api: httpx.Client) -> Things:
-    topic, group = unique("orders."), unique("billing.")
+def things(request: pytest.FixtureRequest, server: Server, api: httpx.Client) -> Things:
+    topic, group, exchange, queue = map(unique, ("orders.", "billing.", "flights.", "rebooking."))
+    made = Things(topic, group, unique("member"), unique()[-8:], exchange=exchange, queue=queue)
+    made.names = {"topic": topic, "group": group, "exchange": exchange, "queue": queue, "token": "", "server": ""}
+    path = OPERATIONS[request.node.callspec.params["name"]].path
+    if path.startswith(("/api/v1/exchanges", "/api/v1/queues", "/api/v1/bindings", "/api/v1/policies")):
+        make_queues(api, made)
+    else:
+        make_records(server, api, made)
+    return made
+
+
+def make_queues(api: httpx.Client, things: Things) -> None:
+    for path in (f"exchanges/{things.exchange}", f"queues/{things.queue}", f"queues/{things.queue}.new"):
+        assert api.put(f"/api/v1/{path}", json={}).status_code == 201
+    assert api.put(f"/api/v1/policies/{things.policy}", json={"pattern": "^$", "max_length": 1}).is_success
+    binding = {"exchange": things.exchange, "queue": things.queue}
+    things.binding_id = api.post("/api/v1/bindings", json=binding).json()["id"]
+
+
+def make_records(server: Server, api: httpx.Client, things: Things) -> None:
+    topic, group = things.topic, things.group
     assert api.post("/api/v1/topics", json={"name": topic, "partitions": 1}).status_code == 201
     api.post(f"/api/v1/topics/{topic}/records", json={"records": [{"value": 1}]})
-    member = api.post(f"/api/v1/groups/{group}/members", json={"topics": [topic]}).json()["member_id"]
-    made = Things(topic, group, member, issue(api)["id"])
+    things.member_id = api.post(f"/api/v1/groups/{group}/members", json={"topics": [topic]}).json()["member_id"]
+    things.id = issue(api)["id"]
     with seeding(server) as connection:
         failures = failing(api, connection, topic, group)
-        replayed, made.dead_letter_id = failures.add(), failures.add()
-    made.replay_id = api.post("/api/v1/replays", json={"selection": {"ids": [replayed]}}).json()["id"]
-    made.names = {"topic": topic, "group": group, "token": ""}
-    return made
+        replayed, things.dead_letter_id = failures.add(), failures.add()
+    things.replay_id = api.post("/api/v1/replays", json={"selection": {"ids": [replayed]}}).json()["id"]
 
 
 def call(server: Server, name: str, things: Things, token: str | None) -> httpx.Response:
@@ -147,8 +210,8 @@ def call(server: Server, name: str, things: Things, token: str | None) -> httpx.
 
 
 def needed(name: str, things: Things) -> list[Json]:
-    """The least grants that the operation declares; a topic to be made has a name that begins as the other's."""
-    prefix = name == "post_topic"
+    """The least grants that the operation declares."""
+    prefix = name in MADE_BY_NAME
     return [grant(operation, kind, things.names[kind], prefix=prefix) for operation, kind in MATRIX[name].needs]
 
 
@@ -165,7 +228,7 @@ def assert_refused(answer: httpx.Response, status: int, code: str) -> None:
 
 def assert_denied(name: str, answer: httpx.Response) -> None:
     if MATRIX[name].hides and answer.status_code == 404:
-        assert answer.json()["code"] in ("dead_letter_not_found", "replay_not_found")
+        assert answer.json()["code"] in ("dead_letter_not_found", "replay_not_found", "binding_not_found")
     else:
         assert_refused(answer, 403, "forbidden")
 
@@ -179,17 +242,28 @@ def test_without_a_token_nothing_but_the_reference_is_served(server: Server, thi
         assert_refused(answer, 401, "unauthenticated")
 
 
-@pytest.mark.parametrize("name", [name for name, row in MATRIX.items() if not row.public])
-def test_a_token_that_is_not_valid_is_refused(server: Server, api: httpx.Client, things: Things, name: str) -> None:
-    """Unknown, malformed, revoked and expired ones, all with the same words."""
-    good = issue(api, *needed(name, things))
+@pytest.fixture(scope="module")
+def expired(server: Server) -> str:
+    """A token that was good for everything that takes a grant, until now."""
     soon = datetime.now(UTC) + timedelta(seconds=0.5)
-    expiring = issue(api, *needed(name, things), expires_at=soon.isoformat())["token"]
-    assert api.delete(f"/api/v1/tokens/{good['id']}").status_code == 204
+    kinds = sorted({needed for row in MATRIX.values() for needed in row.needs})
+    with server.client() as admin:
+        grants = [grant(operation, kind, "", prefix=True) for operation, kind in kinds]
+        token: str = issue(admin, *grants, expires_at=soon.isoformat())["token"]
     while datetime.now(UTC) <= soon:
         pass
+    return token
+
+
+@pytest.mark.parametrize("name", [name for name, row in MATRIX.items() if not row.public])
+def test_a_token_that_is_not_valid_is_refused(
+    server: Server, api: httpx.Client, things: Things, expired: str, name: str
+) -> None:
+    """Unknown, malformed, revoked and expired ones, all with the same words."""
+    good = issue(api, *needed(name, things))
+    assert api.delete(f"/api/v1/tokens/{good['id']}").status_code == 204
     answers = [
-        call(server, name, things, token) for token in ("an-unknown-token-of-theirs", "short", good["token"], expiring)
+        call(server, name, things, token) for token in ("an-unknown-token-of-theirs", "short", good["token"], expired)
     ]
     for answer in answers:
         assert_refused(answer, 401, "invalid_token")
@@ -224,7 +298,8 @@ def test_each_of_the_grants_is_needed(server: Server, api: httpx.Client, things:
 
 @pytest.mark.parametrize("name", NAMED)
 def test_grants_on_a_prefix_are_enough(server: Server, api: httpx.Client, things: Things, name: str) -> None:
-    prefixes = {"topic": "orders.", "group": "billing.", "token": ""}
+    prefixes = {"topic": "orders.", "group": "billing.", "exchange": "flights.", "queue": "rebooking."}
+    prefixes |= {"token": "", "server": ""}
     grants = [grant(operation, kind, prefixes[kind], prefix=True) for operation, kind in MATRIX[name].needs]
     assert_allowed(call(server, name, things, issue(api, *grants)["token"]))
 
@@ -237,7 +312,7 @@ def test_a_denial_wins(server: Server, api: httpx.Client, things: Things, name: 
         assert_denied(name, call(server, name, things, token))
 
 
-@pytest.mark.parametrize("name", [name for name in NAMED if "token" not in name])
+@pytest.mark.parametrize("name", WITH_NAMES)
 def test_a_grant_on_another_name_counts_for_nothing(
     server: Server, api: httpx.Client, things: Things, name: str
 ) -> None:
@@ -257,7 +332,7 @@ def test_a_grant_on_another_name_counts_for_nothing(
         assert_denied(name, call(server, name, things, token))
 
 
-@pytest.mark.parametrize("name", [name for name in NAMED if "token" not in name])
+@pytest.mark.parametrize("name", WITH_NAMES)
 def test_other_operations_on_the_same_name_count_for_nothing(
     server: Server, api: httpx.Client, things: Things, name: str
 ) -> None:
@@ -266,6 +341,7 @@ def test_other_operations_on_the_same_name_count_for_nothing(
         others = {"read", "write", "describe", "create", "alter", "delete", "replay", "view_payload"} - {operation}
         if operation == "describe":
             others -= {"read", "write", "alter", "delete", "replay"}
+        others -= ALSO_ENOUGH.get(name, set())
         token = issue(
             api,
             *(found for found in needed(name, things) if found["resource_type"] != kind),

@@ -60,6 +60,44 @@ def test_a_faulty_header_is_named_by_its_line(text: str, line: int) -> None:
         fields.HeadersField().clean(text)
 
 
+def test_values_are_json_where_they_read_as_json() -> None:
+    typed = 'a: 5\nb: "5"\nc: true\nd: null\ne: plain text\nf: [1, "x"]\ng:\nh: {"n": 1.5}\ni: true story'
+    assert fields.ValuesField().clean(typed) == {
+        "a": 5,
+        "b": "5",
+        "c": True,
+        "d": None,
+        "e": "plain text",
+        "f": [1, "x"],
+        "g": "",
+        "h": {"n": 1.5},
+        "i": "true story",
+    }
+
+
+@pytest.mark.parametrize(("text", "line"), [("no colon", 1), ("a: 1\na: 2", 2), ('a: 1\nb: "x', 2), ("a: [1", 1)])
+def test_a_faulty_value_is_named_by_its_line(text: str, line: int) -> None:
+    with pytest.raises(ValidationError, match=f"Line {line}"):
+        fields.ValuesField().clean(text)
+
+
+_NAMES = st.text("abcXYZ-_. é", min_size=1).map(str.strip).filter(bool)
+_VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.text(st.characters(exclude_categories=["Cs"])),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text("abc", max_size=3), inner, max_size=3),
+    max_leaves=5,
+)
+
+
+@given(st.dictionaries(_NAMES, _VALUES, max_size=4))
+def test_values_as_they_are_shown_read_back(values: dict[str, object]) -> None:
+    assert fields.ValuesField().clean(fields.values_text(values)) == values
+
+
+def test_no_time_at_all_is_a_span_where_it_may_be() -> None:
+    assert fields.SpanField(least=0).clean(fields.span_text(0)) == 0
+
+
 @pytest.mark.parametrize("text", ["2013-01-01T10:00", "2013-01-01T10:00:00.000+00:00", "2013-01-01 10:00"])
 def test_instants_are_utc(text: str) -> None:
     assert fields.InstantField().clean(text) == 1_357_034_400_000
