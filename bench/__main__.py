@@ -23,7 +23,7 @@ from bench import machine, measurement, stores, summary
 from bench.measurement import Measurement
 from bench.rounds import FULL, QUICK, Extent
 
-GROUPS = ("append", "fetch", "transactional", "rest", "latency", "listeners", "handovers", "kafka", "growth")
+GROUPS = ("append", "fetch", "transactional", "rest", "latency", "listeners", "handovers", "kafka", "queues", "growth")
 Measure = Callable[[], Iterator[Measurement]]
 
 
@@ -41,7 +41,7 @@ def _arguments() -> argparse.Namespace:
 
 def _measures(extent: Extent, data_dir: Path) -> dict[str, Measure]:
     # Imported here: they need Django to be set up on the run's own stores.
-    from bench import append, fetch, growth, handovers, kafka, latency, listeners, rest, transactional
+    from bench import append, fetch, growth, handovers, kafka, latency, listeners, queues, rest, transactional
 
     return {
         "append": lambda: append.measure(extent),
@@ -52,6 +52,7 @@ def _measures(extent: Extent, data_dir: Path) -> dict[str, Measure]:
         "listeners": lambda: listeners.measure(extent),
         "handovers": lambda: handovers.measure(extent),
         "kafka": lambda: kafka.measure(extent, data_dir / "kafka"),
+        "queues": lambda: queues.measure(extent, data_dir),
         "growth": lambda: growth.measure(extent, data_dir),
     }
 

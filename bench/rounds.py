@@ -22,6 +22,8 @@ class Extent:
     seconds: float
     fetch_records: int
     growth_records: int
+    queue_backlog: int
+    churn_seconds: float
     latency_seconds: float
     kafka_records: int
 
@@ -31,6 +33,8 @@ FULL = Extent(
     seconds=2.0,
     fetch_records=400_000,
     growth_records=20_000_000,
+    queue_backlog=10_000_000,
+    churn_seconds=600.0,
     latency_seconds=15.0,
     kafka_records=2_000_000,
 )
@@ -39,6 +43,8 @@ QUICK = Extent(
     seconds=0.3,
     fetch_records=50_000,
     growth_records=200_000,
+    queue_backlog=200_000,
+    churn_seconds=5.0,
     latency_seconds=2.0,
     kafka_records=200_000,
 )

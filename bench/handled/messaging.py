@@ -1,4 +1,4 @@
-"""One listener, as `BENCH_LISTENER` says; see `bench/listeners.py` and `bench/listener_faults.py`."""
+"""One listener, as `BENCH_LISTENER` says; see `bench/listeners.py` and `bench/queues.py`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from bench.handled.models import Handled
-from brokers import topic_listener
+from brokers import queue_listener, topic_listener
+from brokers.queues.message import Message
 from brokers.record import Record
 
 GROUP = "bench"
@@ -55,8 +56,8 @@ class Clock:
         self._output = output
         self._latencies: list[float] = []
 
-    def __call__(self, record: Record) -> None:
-        self._latencies.append((time.perf_counter_ns() - record.value["due"]) / 1e6)
+    def __call__(self, value: dict[str, Any]) -> None:
+        self._latencies.append((time.perf_counter_ns() - value["due"]) / 1e6)
         if len(self._latencies) == self._expected:
             self._output.write_text(json.dumps(self._latencies), encoding="utf-8")
 
@@ -66,7 +67,18 @@ _clock = Clock(int(os.environ.get("BENCH_EXPECTED", "0")), Path(os.environ.get("
 
 def timed(record: Record) -> None:
     """Notes when it was called."""
-    _clock(record)
+    _clock(record.value)
+
+
+def timed_message(message: Message) -> None:
+    """Notes when it was called."""
+    _clock(message.body)
+
+
+def message_row(message: Message) -> None:
+    """One INSERT by the ORM."""
+    value = message.body
+    Handled(record_key="", number=value["number"], text=value["text"]).save(force_insert=True)
 
 
 _HANDLERS: dict[str, tuple[Callable[..., None], dict[str, Any]]] = {
@@ -79,7 +91,12 @@ _HANDLERS: dict[str, tuple[Callable[..., None], dict[str, Any]]] = {
     "timed": (timed, {}),
 }
 
-if chosen := os.environ.get("BENCH_LISTENER"):
+_MESSAGE_HANDLERS: dict[str, Callable[[Message], None]] = {"timed message": timed_message, "message row": message_row}
+
+chosen = os.environ.get("BENCH_LISTENER", "")
+if chosen in _MESSAGE_HANDLERS:
+    queue_listener(TOPIC, prefetch=100, concurrency=CONCURRENCY, name=f"bench.{chosen}")(_MESSAGE_HANDLERS[chosen])
+elif chosen:
     handler, options = _HANDLERS[chosen]
     options = {"max_poll_records": 100, **options}
     if chosen.startswith("empty"):
