@@ -135,8 +135,31 @@ create function {schema}.brokers_queue_ready(queue int) returns bigint language 
 $$
 """
 
-# Takes away messages by id: the one place where messages end. Attempts go with them. What a replay gave back is
-# settled by `outcome`: succeeded (handled), or skipped for the given reason, and then its dead letter is open again.
+# What follows when messages have been taken away: the ledger's row, attempts go with them, and what a replay gave back is
+# settled by `item_outcome`: succeeded (handled), or skipped for the given reason, and then its dead letter is open again.
+REMOVED = """
+create function {schema}.brokers_queue_removed(queue int, many int, tried bigint[], items bigint[], letters bigint[],
+  item_outcome text, item_why text)
+returns void language plpgsql {planned} as $$
+begin
+  insert into {schema}.brokers_queue_change (queue_id, gone) values (queue, many);
+  if tried is not null then
+    delete from {schema}.brokers_message_attempt a where a.message_id = any(tried);
+  end if;
+  if items is not null then
+    update {schema}.brokers_replay_item i set outcome = item_outcome, why = item_why, finished_at = clock_timestamp()
+      where i.id = any(items) and i.outcome = 'waiting';
+  end if;
+  if letters is not null then
+    update {schema}.brokers_dead_letter d
+      set state = case when item_outcome = 'succeeded' or item_why = 'already_processed' then 'replayed' else 'open' end,
+        changed_at = clock_timestamp()
+      where d.id = any(letters) and d.state = 'replaying';
+  end if;
+end $$
+"""
+
+# Takes away messages by id: with acknowledgements, the one place where messages end.
 REMOVE = """
 create function {schema}.brokers_queue_remove(queue int, ids bigint[], item_outcome text, item_why text)
 returns bigint[] language plpgsql {planned} as $$
@@ -152,38 +175,32 @@ declare gone bigint[]; tried bigint[]; items bigint[]; letters bigint[]; begin
   if gone is null then
     return '{{}}';
   end if;
-  insert into {schema}.brokers_queue_change (queue_id, gone) values (queue, cardinality(gone));
-  if tried is not null then
-    delete from {schema}.brokers_message_attempt a where a.message_id = any(tried);
-  end if;
-  if items is not null then
-    update {schema}.brokers_replay_item i set outcome = item_outcome, why = item_why, finished_at = clock_timestamp()
-      where i.id = any(items) and i.outcome = 'waiting';
-  end if;
-  if letters is not null then
-    update {schema}.brokers_dead_letter d
-      set state = case when item_outcome = 'succeeded' or item_why = 'already_processed' then 'replayed' else 'open' end,
-        changed_at = clock_timestamp()
-      where d.id = any(letters) and d.state = 'replaying';
-  end if;
+  perform {schema}.brokers_queue_removed(queue, cardinality(gone), tried, items, letters, item_outcome, item_why);
   return gone;
 end $$
 """
 
-# Acknowledges: removes those whose token is still the claim's; answers which of the pairs that was, counted from 1.
+# Acknowledges: removes those whose token is still the claim's; answers which of the pairs that was, counted from 1. Rows
+# are found one by one in the order of their ids, so that two calls never wait for each other in a ring.
 ACK = """
 create function {schema}.brokers_queue_ack(queue int, ids bigint[], tokens uuid[]) returns int[]
-language plpgsql {planned} as $$
-declare mine bigint[]; places int[]; begin
-  select array_agg(x.id), array_agg(a.place) into mine, places
-    from (select u.id, u.token, u.place
-      from unnest(ids, tokens) with ordinality as u (id, token, place) order by u.id) a,
-    lateral (select m.id from {schema}.brokers_message m
-      where m.id = a.id and m.token = a.token and m.queue_id = queue for update) x;
-  if mine is null then
+language plpgsql {planned} set enable_mergejoin = off as $$
+declare places int[]; tried bigint[]; items bigint[]; letters bigint[]; begin
+  with removed as (
+    delete from {schema}.brokers_message m
+    using (select u.id, u.token, u.place
+      from unnest(ids, tokens) with ordinality as u (id, token, place) order by u.id) a
+    where m.id = a.id and m.token = a.token and m.queue_id = queue
+    returning m.id, a.place, m.attempts, m.replay_item_id, m.dead_letter_id
+  )
+  select array_agg(r.place), array_agg(r.id) filter (where r.attempts > 0),
+    array_agg(r.replay_item_id) filter (where r.replay_item_id is not null),
+    array_agg(r.dead_letter_id) filter (where r.dead_letter_id is not null)
+  into places, tried, items, letters from removed r;
+  if places is null then
     return '{{}}';
   end if;
-  perform {schema}.brokers_queue_remove(queue, mine, 'succeeded', '');
+  perform {schema}.brokers_queue_removed(queue, cardinality(places), tried, items, letters, 'succeeded', '');
   return places;
 end $$
 """
@@ -272,7 +289,21 @@ declare moved int; begin
 end $$
 """
 
-_ALL = [STORAGE, TOPOLOGY, TOPOLOGY_CHANGED, READY, PUBLISH, CLAIM, REMOVE, ACK, SETTLE, GIVE_BACK, CONSUMER_NAME, MOVE]
+_ALL = [
+    STORAGE,
+    TOPOLOGY,
+    TOPOLOGY_CHANGED,
+    READY,
+    PUBLISH,
+    CLAIM,
+    REMOVED,
+    REMOVE,
+    ACK,
+    SETTLE,
+    GIVE_BACK,
+    CONSUMER_NAME,
+    MOVE,
+]
 FORWARD = [statement.replace("{planned}", PLANNED) for statement in _ALL]
 
 REVERSE = [
@@ -282,6 +313,7 @@ REVERSE = [
     "drop function {schema}.brokers_queue_settle(int, bigint[], uuid[], boolean)",
     "drop function {schema}.brokers_queue_ack(int, bigint[], uuid[])",
     "drop function {schema}.brokers_queue_remove(int, bigint[], text, text)",
+    "drop function {schema}.brokers_queue_removed(int, int, bigint[], bigint[], bigint[], text, text)",
     "drop function {schema}.brokers_queue_claim(int, smallint[], bigint[], int, bigint, text, text, boolean)",
     "drop function {schema}.brokers_queue_publish(bigint, int, int, int, int[], bigint[], bytea[], bytea[], "
     "smallint[], int[], int[], smallint[], bigint[], bigint[])",
