@@ -3,9 +3,9 @@
 A queue's head is where messages leave, and their index entries stay there until vacuum removes them, which it cannot do
 while any old transaction is open. So each process remembers, for each queue and priority, the lowest position of its
 last claim, and begins there. A message below it may become ready all the same (it was requeued, its delay ended, its
-transaction committed late): so a claim looks from the head on when the last one came back short, once a second in any
-case, and as often as costs a few per cent of the time otherwise. Order is by age but for such a message, which may
-wait a second while newer ones are handed out.
+transaction committed late): so a claim looks from the head on when the last one came back short, and once a second in
+any case; where an old transaction makes such a look slow, as often as costs a twentieth of the time. Order is by age but
+for such a message, which may wait that long while newer ones are handed out.
 """
 
 from __future__ import annotations
@@ -15,7 +15,9 @@ from collections.abc import Iterable, Sequence
 from typing import Final
 
 FULL_SCAN_SECONDS: Final = 1.0
-"""A claim looks from the head on at least this often."""
+"""A claim looks from the head on this often, unless that is slow."""
+LONGEST_SECONDS: Final = 30.0
+"""And at least this often, however slow it is."""
 _IDLE_SCAN_SECONDS: Final = 0.2
 """And this often at most, where that is slow and the queue is empty."""
 _SHARE: Final = 20
@@ -26,13 +28,14 @@ _MOST_QUEUES: Final = 10_000
 class Hints:
     """What one process knows of one queue."""
 
-    __slots__ = ("_due_at", "_highest", "_idle_at", "_is_short", "_lowest")
+    __slots__ = ("_due_at", "_earliest_at", "_highest", "_idle_at", "_is_short", "_lowest")
 
     def __init__(self) -> None:
         self._lowest: dict[int, int] = {}
         self._highest = 0
         self._is_short = True
         self._due_at = 0.0
+        self._earliest_at = 0.0
         self._idle_at = 0.0
 
     def start(self, priorities: Sequence[int]) -> list[int] | None:
@@ -65,8 +68,9 @@ class Hints:
                 self._highest = pos
         if was_full:
             now = time.monotonic()
-            self._due_at = now + FULL_SCAN_SECONDS
-            self._idle_at = now + min(took * _SHARE, _IDLE_SCAN_SECONDS)
+            self._earliest_at = now + min(took * _SHARE, LONGEST_SECONDS)
+            self._due_at = max(now + FULL_SCAN_SECONDS, self._earliest_at)
+            self._idle_at = min(self._earliest_at, now + _IDLE_SCAN_SECONDS)
             # Levels without any were empty below what had been seen before, or were not reached.
             last = min(lowest) if lowest and not is_short else -1
             for priority in priorities:
@@ -76,8 +80,13 @@ class Hints:
         self._is_short = is_short
 
     def reset(self) -> None:
-        """Something below may be ready: the next claim looks from the head on."""
-        self._due_at = 0.0
+        """Something below may be ready: a claim looks from the head on as soon as that may cost its time."""
+        self._due_at = min(self._due_at, self._earliest_at)
+
+    def lower(self, priority: int, pos: int) -> None:
+        """A message of that place is ready again: the next claim begins no later."""
+        if pos < self._lowest.get(priority, 0):
+            self._lowest[priority] = pos
 
 
 _hints: dict[int, Hints] = {}
@@ -94,7 +103,15 @@ def of(queue_id: int) -> Hints:
 
 
 def reset(queue_id: int) -> None:
-    """Something of the queue became ready again: the next claim in this process looks from the head on."""
+    """Something of the queue became ready again: a claim in this process looks from the head on soon."""
     found = _hints.get(queue_id)
     if found is not None:
         found.reset()
+
+
+def lower(queue_id: int, places: Iterable[tuple[int, int]]) -> None:
+    """Messages of these priorities and positions are ready again: the next claim in this process finds them."""
+    found = _hints.get(queue_id)
+    if found is not None:
+        for priority, pos in places:
+            found.lower(priority, pos)

@@ -10,7 +10,7 @@ of their own on the pool.
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from functools import lru_cache, partial
 from typing import Any, Final, NamedTuple, Self
 from uuid import UUID
@@ -85,8 +85,8 @@ def claim(queue: QueueInfo, limit: int, lease_ms: int, holder: str, consumer: st
 
     None while the queue is paused, and none of a queue with a single active consumer unless `consumer` (by default the
     holder) is the active one: see `consumers`. What has expired is never handed out. Order is by age but for what
-    became ready again, which may wait a second (see `claim_hints`). Outside of a transaction the claim may be lost if
-    PostgreSQL crashes at once: then it does not hold, and the message comes again. Raises `Unavailable`.
+    became ready again, which may wait a second or more (see `claim_hints`). Outside of a transaction the claim may be
+    lost if PostgreSQL crashes at once: then it does not hold, and the message comes again. Raises `Unavailable`.
     """
     if queue.expires_ms is not None:
         consumers.used(queue)
@@ -235,10 +235,10 @@ def requeue(queue: QueueInfo, claims: Collection[Claim], delay_ms: int = 0, coun
     with sync_cursor() as cursor:
         rows = cursor.execute(SQL.requeue, _requeue_parameters(queue, claims, delay_ms, counts)).fetchall()
     if in_transaction():
-        transaction.on_commit(partial(_became_ready, queue.id), robust=True)
+        transaction.on_commit(partial(_became_ready, queue.id, rows), robust=True)
     else:
-        _became_ready(queue.id)
-    return {Claim(*row) for row in rows}
+        _became_ready(queue.id, rows)
+    return {Claim(row, token) for row, token, _, _ in rows}
 
 
 async def arequeue(queue: QueueInfo, claims: Collection[Claim], delay_ms: int = 0, counts: bool = False) -> set[Claim]:
@@ -248,8 +248,8 @@ async def arequeue(queue: QueueInfo, claims: Collection[Claim], delay_ms: int = 
     async with acquire() as conn:
         cursor = await conn.execute(SQL.requeue, _requeue_parameters(queue, claims, delay_ms, counts))
         rows = await cursor.fetchall()
-    _became_ready(queue.id)
-    return {Claim(*row) for row in rows}
+    _became_ready(queue.id, rows)
+    return {Claim(row, token) for row, token, _, _ in rows}
 
 
 def _requeue_parameters(queue: QueueInfo, claims: Collection[Claim], delay_ms: int, counts: bool) -> dict[str, Any]:
@@ -257,8 +257,8 @@ def _requeue_parameters(queue: QueueInfo, claims: Collection[Claim], delay_ms: i
     return {"queue": queue.id, "rows": rows, "tokens": tokens, "delay": delay_ms, "returns": 0 if counts else 1}
 
 
-def _became_ready(queue_id: int) -> None:
-    claim_hints.reset(queue_id)
+def _became_ready(queue_id: int, rows: Sequence[tuple[Any, ...]]) -> None:
+    claim_hints.lower(queue_id, ((priority, pos) for _, _, priority, pos in rows))
     wakeup.announce_queues([queue_id])
 
 

@@ -7,7 +7,7 @@ from brokers_queue_claim(
 -- name: ack  removes the messages whose claim still holds: which of the claims those are, counted from 1
 select brokers_queue_ack(%s::int, %s::bigint[], %s::uuid[])
 
--- name: requeue  gives claimed messages back; `counts` is 0 or 1, and says how much of a return it is: rows and tokens
+-- name: requeue  gives claimed messages back; `counts` is 0 or 1, and says how much of a return it is: rows, tokens, places
 with mine as materialized (
   select m.id, m.token, m.lease_until is not null as is_held from brokers_message m
   join unnest(%(rows)s::bigint[], %(tokens)s::uuid[]) as a (id, token) on a.id = m.id and a.token = m.token
@@ -17,7 +17,7 @@ update brokers_message m set token = null, lease_until = null, holder = null,
   due_at = clock_timestamp() + nullif(%(delay)s::bigint, 0) * interval '1 millisecond',
   returns = m.returns + case when mine.is_held then %(returns)s::int else 0 end
 from mine where m.id = mine.id
-returning m.id, mine.token
+returning m.id, mine.token, m.priority, m.pos
 
 -- name: extend  lets claims last from now on for as long as is said, if they still hold: rows and tokens
 with mine as materialized (

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from brokers.queues import claim_hints
-from brokers.queues.claim_hints import FULL_SCAN_SECONDS, Hints
+from brokers.queues.claim_hints import FULL_SCAN_SECONDS, LONGEST_SECONDS, Hints
 
 
 class Clock:
@@ -72,13 +72,37 @@ def test_levels_that_a_full_claim_did_not_reach_are_not_taken_for_empty(clock: C
     assert hints.start([2, 1, 0]) == [90, 95, 0]
 
 
-def test_a_reset_lets_the_next_claim_look_from_the_head_on(clock: Clock) -> None:
+def test_where_a_look_from_the_head_on_is_slow_it_takes_a_twentieth_of_the_time(clock: Clock) -> None:
+    hints = Hints()
+    hints.learn([0], [(0, 5)], was_full=True, is_short=False, took=0.5)
+    clock.now += 9.9
+    hints.reset()
+    assert hints.start([0]) == [5]
+    clock.now += 0.2
+    assert hints.start([0]) is None
+    hints.learn([0], [(0, 5)], was_full=True, is_short=False, took=60.0)
+    clock.now += LONGEST_SECONDS - 0.1
+    assert hints.start([0]) == [5]
+    clock.now += 0.2
+    assert hints.start([0]) is None
+
+
+def test_after_a_reset_a_claim_looks_from_the_head_on_as_soon_as_that_may_cost_its_time(clock: Clock) -> None:
     hints = claim_hints.of(-5)
     hints.learn([0], [(0, 5)], was_full=True, is_short=False, took=0.001)
-    assert claim_hints.of(-5).start([0]) == [5]
     claim_hints.reset(-5)
     claim_hints.reset(-6)
+    assert claim_hints.of(-5).start([0]) == [5]
+    clock.now += 0.021
     assert claim_hints.of(-5).start([0]) is None
+
+
+def test_the_next_claim_begins_at_a_message_that_was_given_back(clock: Clock) -> None:
+    hints = claim_hints.of(-7)
+    hints.learn([1, 0], [(1, 40), (0, 50)], was_full=True, is_short=False, took=0.001)
+    claim_hints.lower(-7, [(0, 20), (1, 90), (0, 30)])
+    claim_hints.lower(-8, [(0, 20)])
+    assert hints.start([1, 0]) == [40, 20]
 
 
 def test_what_is_remembered_is_bounded() -> None:
