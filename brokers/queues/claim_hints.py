@@ -4,8 +4,8 @@ A queue's head is where messages leave, and their index entries stay there until
 while any old transaction is open. So each process remembers, for each queue and priority, the lowest position of its
 last claim, and begins there. A message below it may become ready all the same (it was requeued, its delay ended, its
 transaction committed late): so a claim looks from the head on when the last one came back short, and once a second in
-any case; where an old transaction makes such a look slow, as often as costs a twentieth of the time. Order is by age but
-for such a message, which may wait that long while newer ones are handed out.
+any case; where an old transaction makes such a look slow, as often as costs a twentieth of the time. Order is by age
+but for such a message, which may wait that long while newer ones are handed out.
 """
 
 from __future__ import annotations
