@@ -174,31 +174,6 @@ def _name(function: object, given: str | None) -> str:
     return name
 
 
-def handler_name(function: object, given: str | None) -> str:
-    """The handler's dotted name; refuses what cannot be a handler."""
-    if not callable(function) or isinstance(function, type):
-        raise InvalidType(f"a handler is a function of one record, not {shown(function)}")
-    name = given
-    if name is None:
-        module, qualname = getattr(function, "__module__", None), getattr(function, "__qualname__", None)
-        if not module or not qualname:
-            raise InvalidValue(f"{shown(function)} has no name of its own: give the listener one with name=")
-        name = f"{module}.{qualname}"
-    if not isinstance(name, str) or not 1 <= len(name) <= MAX_NAME_LENGTH or not name.isprintable():
-        raise InvalidValue(f"a listener's name has 1 to {MAX_NAME_LENGTH} printable characters, unlike {shown(name)}")
-    bare = getattr(function, "handler", function)
-    for kind in (bare, getattr(bare, "__call__", None)):  # noqa: B004 - an object may be called too
-        if inspect.isgeneratorfunction(kind) or inspect.isasyncgenfunction(kind):
-            raise InvalidType(f"{name} is a generator: a call of it would handle nothing")
-    try:
-        inspect.signature(bare).bind(object())
-    except TypeError:
-        raise InvalidType(f"{name} must take one argument, the record or the list of records") from None
-    except ValueError:  # a builtin that does not say what it takes
-        return name
-    return name
-
-
 def _is_async(function: Callable[..., Any]) -> bool:
     called = getattr(function, "__call__", None)  # noqa: B004 - an object may be called too
     return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(called)
