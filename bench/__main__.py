@@ -23,7 +23,19 @@ from bench import machine, measurement, stores, summary
 from bench.measurement import Measurement
 from bench.rounds import FULL, QUICK, Extent
 
-GROUPS = ("append", "fetch", "transactional", "rest", "latency", "listeners", "handovers", "kafka", "queues", "growth")
+GROUPS = (
+    "append",
+    "fetch",
+    "transactional",
+    "rest",
+    "latency",
+    "listeners",
+    "handovers",
+    "kafka",
+    "queues",
+    "live",
+    "growth",
+)
 Measure = Callable[[], Iterator[Measurement]]
 
 
@@ -41,7 +53,7 @@ def _arguments() -> argparse.Namespace:
 
 def _measures(extent: Extent, data_dir: Path) -> dict[str, Measure]:
     # Imported here: they need Django to be set up on the run's own stores.
-    from bench import append, fetch, growth, handovers, kafka, latency, listeners, queues, rest, transactional
+    from bench import append, fetch, growth, handovers, kafka, latency, listeners, live, queues, rest, transactional
 
     return {
         "append": lambda: append.measure(extent),
@@ -53,6 +65,7 @@ def _measures(extent: Extent, data_dir: Path) -> dict[str, Measure]:
         "handovers": lambda: handovers.measure(extent),
         "kafka": lambda: kafka.measure(extent, data_dir / "kafka"),
         "queues": lambda: queues.measure(extent, data_dir),
+        "live": lambda: live.measure(extent, data_dir),
         "growth": lambda: growth.measure(extent, data_dir),
     }
 

@@ -47,16 +47,34 @@ def missing() -> str | None:
 
 
 @contextmanager
+def web_stomp(directory: Path) -> Iterator[int]:
+    """A broker with the Web-STOMP plugin and its data in `directory`; the port of its WebSocket. Raises PeerFailed."""
+    with _started(directory, "web-stomp") as lines:
+        yield int(lines[0].rpartition(":")[2])
+
+
+@contextmanager
 def running(directory: Path) -> Iterator[RabbitMq]:
     """A broker with its data in `directory`. Raises PeerFailed."""
+    with _started(directory) as lines:
+        host, _, port = lines[-1].partition(":")
+        yield RabbitMq(pika.ConnectionParameters(host, int(port), heartbeat=0))
+
+
+@contextmanager
+def _started(directory: Path, *plugins: str) -> Iterator[list[str]]:
+    """The addresses that the script prints; the broker ends with the block."""
     started = subprocess.run(
-        [str(SCRIPT), "start", str(directory)], capture_output=True, text=True, timeout=_START_SECONDS, check=False
+        [str(SCRIPT), "start", str(directory), *plugins],
+        capture_output=True,
+        text=True,
+        timeout=_START_SECONDS,
+        check=False,
     )
     try:
         if started.returncode != 0:
             raise PeerFailed(started.stderr.strip()[-1500:])
-        host, _, port = started.stdout.strip().splitlines()[-1].partition(":")
-        yield RabbitMq(pika.ConnectionParameters(host, int(port), heartbeat=0))
+        yield started.stdout.strip().splitlines()
     finally:
         subprocess.run([str(SCRIPT), "stop", str(directory)], timeout=60, check=True)
 

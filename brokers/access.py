@@ -12,7 +12,7 @@ import hmac
 import re
 import time
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -25,7 +25,7 @@ from brokers.sql import load
 SQL = load("access")
 
 OPERATIONS: Final = ("read", "write", "describe", "create", "alter", "delete", "replay", "view_payload")
-RESOURCE_TYPES: Final = ("topic", "group", "exchange", "queue", "schedule", "lock", "token", "server")
+RESOURCE_TYPES: Final = ("topic", "group", "exchange", "queue", "schedule", "lock", "token", "user", "server")
 _IMPLIES_DESCRIBE: Final = frozenset({"read", "write", "alter", "delete", "replay"})
 
 
@@ -71,6 +71,10 @@ class Principal:
     user_id: int | None = None
     expires_at: datetime | None = None
     """When the token ends that it came with, if it does."""
+
+    def user_name(self) -> str:
+        """The user who signed in, or who owns the token: one for all of that user's tokens and sessions."""
+        return self.name.partition("/")[0] if self.token_id else self.name
 
     def actor_name(self) -> str:
         """How the audit record names it."""
@@ -143,7 +147,8 @@ def bearer(header: str | None) -> str:
     return token.strip()
 
 
-def _well_formed(token: str) -> bytes:
+def well_formed_digest(token: str) -> bytes:
+    """The `digest` of something that could be a token; raises `InvalidToken` otherwise, without asking the database."""
     if not _SHAPE.fullmatch(token):
         raise _refused()
     if token.startswith("wst_"):
@@ -165,16 +170,20 @@ def _remembered(cache: dict[bytes, _Entry], key: bytes) -> _Entry | None:
 def _remember(found: bytes, row: tuple[Any, ...] | None, changes: int) -> _Entry:
     if row is None:
         raise _refused()
-    token_id, name, user_id, superuser, expires_at, rules = row
-    if len(name) > _NAME_LENGTH:
-        name = f"{name[: _NAME_LENGTH - 9]}-{token_id[:8]}"
-    principal = Principal(name, superuser, tuple(GrantRule(*rule) for rule in rules), token_id, user_id, expires_at)
+    principal = _principal(row)
     seconds = CACHE_SECONDS
-    if expires_at is not None:
-        seconds = min(seconds, (expires_at - datetime.now(UTC)).total_seconds())
+    if principal.expires_at is not None:
+        seconds = min(seconds, (principal.expires_at - datetime.now(UTC)).total_seconds())
     entry = (time.monotonic() + seconds, principal)
     _keep(_by_digest, found, entry, changes)
     return entry
+
+
+def _principal(row: tuple[Any, ...]) -> Principal:
+    token_id, name, user_id, superuser, expires_at, rules = row
+    if len(name) > _NAME_LENGTH:
+        name = f"{name[: _NAME_LENGTH - 9]}-{token_id[:8]}"
+    return Principal(name, superuser, tuple(GrantRule(*rule) for rule in rules), token_id, user_id, expires_at)
 
 
 def _keep(cache: dict[bytes, _Entry], key: bytes, entry: _Entry, changes: int) -> None:
@@ -190,7 +199,7 @@ def authenticate(token: str) -> Principal:
 
     An answer is remembered for `CACHE_SECONDS`, so that a revocation in another process takes at most that long.
     """
-    found = _well_formed(token)
+    found = well_formed_digest(token)
     entry = _remembered(_by_digest, found)
     if entry is None:
         changes = _changes
@@ -201,11 +210,25 @@ def authenticate(token: str) -> Principal:
 
 async def aauthenticate(token: str) -> Principal:
     """`authenticate` for asynchronous code, on the pool."""
-    return (await _aentry(token))[1]
+    return (await _aentry(well_formed_digest(token)))[1]
 
 
-async def _aentry(token: str) -> _Entry:
-    found = _well_formed(token)
+async def aauthenticate_digest(found: bytes) -> Principal:
+    """`aauthenticate` by the `digest` of a token: for whoever asks again and again, and need not keep the token."""
+    return (await _aentry(found))[1]
+
+
+async def aprincipals(found: Sequence[bytes]) -> dict[bytes, Principal]:
+    """Whose the tokens with these digests are now, without those that are not valid any more; remembers nothing.
+
+    For live connections, many of which are asked about at once.
+    """
+    async with acquire() as conn:
+        rows = await (await conn.execute(SQL.principals, (list(found),))).fetchall()
+    return {bytes(row[0]): _principal(row[1:]) for row in rows}
+
+
+async def _aentry(found: bytes) -> _Entry:
     entry = _remembered(_by_digest, found)
     if entry is None:
         changes = _changes
@@ -223,7 +246,7 @@ def heard_of(header: bytes) -> Principal | None:
 async def aauthenticate_header(header: bytes | None) -> Principal:
     """Whose token an Authorization header holds; raises `Unauthenticated` and `InvalidToken`."""
     changes = _changes
-    entry = await _aentry(bearer(header.decode("latin-1") if header else None))
+    entry = await _aentry(well_formed_digest(bearer(header.decode("latin-1") if header else None)))
     if header is not None and len(header) <= _LONGEST_HEADER:
         _keep(_by_header, header, entry, changes)
     return entry[1]

@@ -85,6 +85,12 @@ class InvalidIdempotencyKey(Malformed):
     code = "invalid_idempotency_key"
 
 
+class InvalidLastEventId(Malformed):
+    """The Last-Event-ID was not given out by this stream."""
+
+    code = "invalid_last_event_id"
+
+
 # -- what arrived can be read and is not allowed ----------------------------------------------------------------
 
 
@@ -184,6 +190,18 @@ class AccessDenied(BrokerError):
     code = "forbidden"
 
 
+class OriginNotAllowed(AccessDenied):
+    """The request was made by a page of an origin that may not connect."""
+
+    code = "origin_not_allowed"
+
+
+class TooManyStreams(BrokerError):
+    """The user has as many live connections open as one may have."""
+
+    code = "too_many_connections"
+
+
 # -- what is not there, or not in that state --------------------------------------------------------------------
 
 
@@ -263,6 +281,12 @@ class PolicyNotFound(NotFound):
     """No policy of that name."""
 
     code = "policy_not_found"
+
+
+class ProgressNotFound(NotFound):
+    """No task of that id reports its progress to the caller."""
+
+    code = "progress_not_found"
 
 
 class OffsetOutOfRange(BrokerError):
@@ -357,6 +381,12 @@ class NoCommittedOffset(Conflict):
     """Nothing is committed for the partition and `auto_offset_reset` is `none`."""
 
     code = "no_committed_offset"
+
+
+class ProgressFinished(Conflict):
+    """The task has completed or failed already."""
+
+    code = "progress_finished"
 
 
 # -- what went wrong here ---------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ Called by REST, the `tokens` command, the console and the first start. A token's
 
 from __future__ import annotations
 
+import re
 import secrets
 import string
 from collections.abc import Sequence
@@ -24,6 +25,8 @@ from brokers.names import MAX_LENGTH, validate
 _ALPHABET = string.ascii_letters + string.digits
 _ID_ALPHABET = string.ascii_lowercase + string.digits
 MAX_GRANTS = 200
+_USER_NAME = re.compile(r"[\w.@+-]{1,150}")
+"""As Django has them."""
 WITHOUT_NAMES = frozenset({"token", "server"})
 """Types of resource of which there is one: a grant on them has no name."""
 
@@ -60,6 +63,9 @@ def _wrong_name(grant: GrantRule) -> str:
     """What is wrong with a grant's name, or nothing. A prefix may be `.` or `..`, since names may begin so."""
     if grant.resource_type in WITHOUT_NAMES:
         return f"a grant on {grant.resource_type} is on all of it: leave the name empty" if grant.name else ""
+    if grant.resource_type == "user":
+        fits = _USER_NAME.fullmatch(grant.name) or (grant.match == "prefix" and not grant.name)
+        return "" if fits else f"{shown(grant.name)} is no user name: 1 to 150 letters, digits and @ . + - _"
     try:
         open_ended = grant.match == "prefix" and len(grant.name) < MAX_LENGTH
         validate("name", f"{grant.name}x" if open_ended else grant.name)

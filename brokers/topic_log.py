@@ -8,7 +8,7 @@ asynchronous one (`a...`) on the pool.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import django.db
@@ -62,6 +62,23 @@ class Fetched(NamedTuple):
 
     records: list[Record]
     next_offset: int
+    earliest_offset: int
+    latest_offset: int
+
+
+class Page(NamedTuple):
+    """What a partition holds from some offset on: from `start`, which is later where retention has cut in."""
+
+    records: list[Record]
+    start: int
+    next_offset: int
+    latest_offset: int
+
+
+class PartitionEnds(NamedTuple):
+    """One partition of a topic: its row and its bounds."""
+
+    partition_id: int
     earliest_offset: int
     latest_offset: int
 
@@ -177,6 +194,33 @@ async def afetch(
             offset = found.next_offset
 
 
+async def afetch_partitions(
+    topic: str, wanted: Mapping[int, tuple[int, int]], limit: int, max_bytes: int
+) -> dict[int, Page]:
+    """Records of several partitions in one snapshot: `wanted` gives each one's row and the offset to begin at.
+
+    Up to `limit` records and about `max_bytes` of each, but at least one batch. A partition that was deleted is
+    missing in the answer. An offset below the earliest is no error: the page begins at the earliest then.
+    """
+    ids, offsets = [row for row, _ in wanted.values()], [offset for _, offset in wanted.values()]
+    async with acquire() as conn:
+        rows = await (
+            await conn.execute(SQL.fetch_partitions, (ids, offsets, limit, max_bytes), binary=True)
+        ).fetchall()
+    found: dict[int, list[Any]] = {}
+    for row in rows:
+        found.setdefault(row[0], []).append(row)
+    pages = {}
+    for n, (number, (_, offset)) in enumerate(wanted.items(), 1):
+        if n in found:
+            _, earliest, latest, *_ = found[n][0]
+            start = max(offset, earliest)
+            batches = [row[3:] for row in found[n] if row[3] is not None]
+            records, end = _decode(topic, number, start, limit, batches)
+            pages[number] = Page(records, start, end, latest)
+    return pages
+
+
 def _fetched(info: TopicInfo, partition: int, offset: int, limit: int, rows: list[Any]) -> tuple[Fetched, bool]:
     """What rows of `fetch_with_bounds` hold, and whether to go on because compaction left nothing in them."""
     earliest, latest = _check_range(info, partition, offset, rows[0] if rows else None)
@@ -232,6 +276,16 @@ def bounds_of_topic(topic_id: int) -> list[PartitionBounds]:
     """All partitions of a topic in order, with the bytes they hold (the newest may be missing for some seconds)."""
     with sync_cursor() as cursor:
         return [PartitionBounds(*row) for row in cursor.execute(SQL.bounds_of_topic, (topic_id,)).fetchall()]
+
+
+async def aends_of_topics(topic_ids: Sequence[int]) -> dict[int, list[PartitionEnds]]:
+    """All partitions of several topics in order, in one snapshot; a topic that is gone is missing."""
+    async with acquire() as conn:
+        rows = await (await conn.execute(SQL.ends_of_topics, (list(topic_ids),))).fetchall()
+    found: dict[int, list[PartitionEnds]] = {}
+    for topic_id, *ends in rows:
+        found.setdefault(topic_id, []).append(PartitionEnds(*ends))
+    return found
 
 
 def offset_at(info: TopicInfo, partition: int, timestamp: int) -> int:

@@ -7,6 +7,7 @@ made or heard of. Called by REST, console, commands and declarations.
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -107,6 +108,12 @@ async def alookup(name: str) -> TopicInfo:
     async with acquire() as conn:
         row = await (await conn.execute(SQL.topic, (name,))).fetchone()
     return _remember(name, row)
+
+
+async def aexisting(names: Iterable[str]) -> set[str]:
+    """Those of the names that topics have now. Runs on the pool."""
+    async with acquire() as conn:
+        return {row[0] for row in await (await conn.execute(SQL.existing, (list(names),))).fetchall()}
 
 
 def _check(

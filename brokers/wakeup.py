@@ -107,6 +107,16 @@ def announce_change(kind: str, name: str) -> None:
     _announcer.announce([f"{kind}{name}"])
 
 
+def announce_disconnect(connection_id: str) -> None:
+    """Tells the process that holds this live connection to end it."""
+    _announcer.announce([f"d{connection_id}"])
+
+
+def announce_streams(hints: Iterable[str]) -> None:
+    """Wakes streams of notifications (`n`, then an inbox) and progress (`u`, then a task). Call it after the commit."""
+    _announcer.announce(hints)
+
+
 class Hub:
     """What one event loop waits for: a single Redis subscription, however many wait.
 
@@ -118,10 +128,18 @@ class Hub:
         self._recent: deque[str] = deque(maxlen=_REMEMBERED)
         self._heard = 0
         self._on_change = on_change
+        self._watching: list[Callable[[str], None]] = []
         self._task: asyncio.Task[None] | None = None
         self.connected = False
         self.closing = False
         """The process is about to stop: nobody should go on waiting."""
+
+    def watch(self, heard: Callable[[str], None]) -> None:
+        """Has `heard` called in the event loop with every hint from now on; it must return at once.
+
+        An empty hint says that the subscription was just made (again): hints may have been missed before it.
+        """
+        self._watching.append(heard)
 
     def start(self) -> None:
         """Begins to listen; the subscription is renewed until `stop`."""
@@ -194,12 +212,17 @@ class Hub:
     def _hear(self, message: str) -> None:
         for hint in message.split(" "):
             kind, rest = hint[:1], hint[1:]
+            self._tell(hint)
             if kind not in _AWAITED:
                 self._on_change(kind, rest)
             elif rest.isdecimal():
                 self._recent.append(hint)
                 self._heard += 1
                 self._wake(hint)
+
+    def _tell(self, hint: str) -> None:
+        for heard in self._watching:
+            heard(hint)
 
     async def _listen(self) -> None:
         while True:
@@ -208,6 +231,7 @@ class Hub:
                 async with client.pubsub() as subscription:
                     await subscription.subscribe(CHANNEL)
                     self.connected = True
+                    self._tell("")
                     while True:
                         message = await subscription.get_message(ignore_subscribe_messages=True, timeout=10.0)
                         if message is not None:

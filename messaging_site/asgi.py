@@ -24,11 +24,17 @@ from brokers import declarations
 from brokers.rest.app import RestApplication
 from messaging_site.health import HealthApplication
 from messaging_site.lifespan import Lifespan
+from realtime.asgi import RealtimeApplication
+from realtime.hub import LiveHub
+from realtime.sse.app import StreamApplication
 
 declarations.discover()
 
 rest = RestApplication()
-lifespan = Lifespan(rest)
+live = LiveHub(rest.hub, rest.coalescer)
+realtime = RealtimeApplication(live)
+streams = StreamApplication(live)
+lifespan = Lifespan(rest, live)
 health = HealthApplication(lifespan)
 
 
@@ -36,7 +42,11 @@ async def http(scope: Scope, receive: Receive, send: Send) -> None:
     """Dispatches by path; the first request starts what a lifespan has not."""
     path: str = scope["path"]
     lifespan.ensure_started()
-    if path.startswith("/api/") or path == "/api":
+    if path == "/ws" or path.startswith("/ws/"):
+        await realtime(scope, receive, send)
+    elif streams.handles(scope):
+        await streams(scope, receive, send)
+    elif path.startswith("/api/") or path == "/api":
         await rest(scope, receive, send)
     elif path in HealthApplication.PATHS:
         await health(scope, receive, send)
@@ -44,4 +54,10 @@ async def http(scope: Scope, receive: Receive, send: Send) -> None:
         await django_application(dict(scope), receive, send)  # type: ignore[arg-type]
 
 
-application = ProtocolTypeRouter({"http": http, "lifespan": lifespan})
+async def websocket(scope: Scope, receive: Receive, send: Send) -> None:
+    """Every WebSocket is live push's, which refuses those of other paths."""
+    lifespan.ensure_started()
+    await realtime(scope, receive, send)
+
+
+application = ProtocolTypeRouter({"http": http, "websocket": websocket, "lifespan": lifespan})

@@ -40,6 +40,7 @@ VARIABLES: Final = (
     "WAYSTATION_LISTENER_PROCESSES",
     "WAYSTATION_APPS",
     "WAYSTATION_PROCESSED_DAYS",
+    "WAYSTATION_ALLOWED_ORIGINS",
     "EMAIL_URL",
     "EMAIL_FROM",
     "DJANGO_SECRET_KEY",
@@ -75,6 +76,8 @@ class Environment:
     apps: tuple[str, ...]
     processed_days: int
     """How long a consumer remembers what it has processed once."""
+    allowed_origins: tuple[str, ...]
+    """Origins besides this server's own whose pages may open live connections."""
     mail: MailServer
     mail_from: str
     secret_key: str | None = field(repr=False)
@@ -115,6 +118,7 @@ def read(environ: Mapping[str, str], base_dir: Path) -> Environment:
         listener_processes=_read(environ, "WAYSTATION_LISTENER_PROCESSES", _whole_number(0, MAX_PROCESSES), 1),
         apps=_apps(environ, default=EXAMPLE_APPS if database_url is None else ()),
         processed_days=_read(environ, "WAYSTATION_PROCESSED_DAYS", _whole_number(1, 3650), 30),
+        allowed_origins=_read(environ, "WAYSTATION_ALLOWED_ORIGINS", _origins, ()),
         mail=_read(environ, "EMAIL_URL", mail.parse, mail.NO_SERVER),
         mail_from=_read(environ, "EMAIL_FROM", str, "waystation@localhost"),
         secret_key=_read(environ, "DJANGO_SECRET_KEY", str, None),
@@ -299,6 +303,14 @@ def _hosts(text: str) -> tuple[str, ...]:
     if not all(re.fullmatch(r"\*|\[[0-9A-Fa-f:.]+\]|\.?[A-Za-z0-9._-]+", name) for name in names):
         raise ValueError("must be host names with commas between them, without ports")
     return names
+
+
+def _origins(text: str) -> tuple[str, ...]:
+    origins = tuple(origin.strip() for origin in text.split(","))
+    shape = r"https?://(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(:[1-9][0-9]{0,4})?"
+    if not all(re.fullmatch(shape, origin, re.ASCII) for origin in origins):
+        raise ValueError("must be origins such as https://app.example.com, in lower case, with commas between them")
+    return origins
 
 
 def _resolved(base_dir: Path, path: Path) -> Path:

@@ -18,6 +18,7 @@ from starlette.types import Receive, Scope, Send
 from brokers.errors import Unavailable
 from brokers.processes import RENEW_SECONDS, Heartbeat
 from brokers.rest.app import RestApplication
+from realtime.hub import LiveHub
 
 log = logging.getLogger("waystation.web")
 
@@ -36,8 +37,9 @@ def spare_collector() -> None:
 class Lifespan:
     """An ASGI application for the scope `lifespan`."""
 
-    def __init__(self, rest: RestApplication) -> None:
+    def __init__(self, rest: RestApplication, live: LiveHub) -> None:
         self._rest = rest
+        self._live = live
         self._heartbeat: asyncio.Task[None] | None = None
         self.draining = False
 
@@ -45,6 +47,7 @@ class Lifespan:
         """Starts everything once; needs the running event loop."""
         if self._heartbeat is None:
             self._rest.start()
+            self._live.start()
             self._watch_signals()
             spare_collector()
             self._heartbeat = asyncio.create_task(self._report(), name="waystation-heartbeat")
@@ -68,6 +71,7 @@ class Lifespan:
     def _drain(self) -> None:
         self.draining = True
         self._rest.hub.close()
+        self._live.drain()
 
     async def _report(self) -> None:
         heartbeat = Heartbeat("web")
@@ -93,6 +97,7 @@ class Lifespan:
             self._heartbeat.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._heartbeat
+            await self._live.stop()
             await self._rest.stop()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -92,6 +92,7 @@ DATABASES = {"default": database(ENVIRONMENT.database_url or embedded.database_u
 REDIS_URL = ENVIRONMENT.redis_url or embedded.redis_url(DATA_DIR)
 
 BROKERS_PROCESSED_DAYS = ENVIRONMENT.processed_days
+LIVE_ALLOWED_ORIGINS = ENVIRONMENT.allowed_origins
 
 EMAIL_HOST, EMAIL_PORT = ENVIRONMENT.mail.host, ENVIRONMENT.mail.port
 EMAIL_HOST_USER, EMAIL_HOST_PASSWORD = ENVIRONMENT.mail.user, ENVIRONMENT.mail.password

@@ -30,7 +30,7 @@ STEADY_SECONDS: Final = 10.0
 """A program that ran this long is started again without a memory of earlier failures."""
 FAILURES_BEFORE_READY: Final = 3
 LOOK_SECONDS: Final = 0.1
-BACKLOG: Final = 2048
+BACKLOG: Final = 4096
 
 
 class StopRequested(BaseException):

@@ -5,6 +5,7 @@
 #   rabbitmq.sh install       installs Debian's rabbitmq-server (needs root), and leaves no service running
 #   rabbitmq.sh installed     says by its exit status whether there is one
 #   rabbitmq.sh start DIR     prints host:port of AMQP 0-9-1 once the broker answers (guest/guest, virtual host /)
+#   rabbitmq.sh start DIR web-stomp   the same with the plugin; prints host:port of its WebSocket first (path /ws)
 #   rabbitmq.sh stop DIR      ends it (SIGTERM, after 20 s SIGKILL) and waits for that
 #
 # Settings are RabbitMQ's own, but for the addresses.
@@ -29,7 +30,7 @@ install_package() {
 free_ports() {
     python3 -c '
 import socket
-held = [socket.socket() for _ in range(3)]
+held = [socket.socket() for _ in range(5)]
 for one in held:
     one.bind(("127.0.0.1", 0))
 print(*(one.getsockname()[1] for one in held))'
@@ -46,13 +47,18 @@ running_pid() {       # DIR; prints the pid while it is still the broker of this
 start() {
     installed || fail "RabbitMQ is not installed (rabbitmq.sh install)"
     mkdir -p "$1"
-    local directory client distribution mapper
+    local directory client distribution mapper web stomp
     directory="$(cd "$1" && pwd)"
     running_pid "$directory" >/dev/null && fail "already running in $directory"
     mkdir -p "$directory/mnesia" "$directory/log" "$directory/home"
-    read -r client distribution mapper < <(free_ports)
+    read -r client distribution mapper web stomp < <(free_ports)
     : > "$directory/plugins"
     printf 'listeners.tcp.1 = 127.0.0.1:%s\nloopback_users = none\n' "$client" > "$directory/rabbitmq.conf"
+    if [ "${2:-}" = web-stomp ]; then
+        echo '[rabbitmq_web_stomp].' > "$directory/plugins"
+        printf 'web_stomp.tcp.ip = 127.0.0.1\nweb_stomp.tcp.port = %s\nstomp.listeners.tcp.1 = 127.0.0.1:%s\n' \
+            "$web" "$stomp" >> "$directory/rabbitmq.conf"
+    fi
     printf '%s\n' "$mapper" > "$directory/epmd.port"
     env -i PATH="$PATH" LANG=C.UTF-8 HOME="$directory/home" \
         RABBITMQ_NODENAME="bench-$client@localhost" RABBITMQ_DIST_PORT="$distribution" \
@@ -74,6 +80,13 @@ with socket.create_connection(("127.0.0.1", int(sys.argv[1])), 1) as one:
         [ "$SECONDS" -lt "$deadline" ] || { stop "$directory"; fail "no answer within $start_seconds s"; }
         sleep 0.2
     done
+    if [ "${2:-}" = web-stomp ]; then
+        until (exec 3<>"/dev/tcp/127.0.0.1/$web") 2>/dev/null; do
+            kill -0 "$pid" 2>/dev/null && [ "$SECONDS" -lt "$deadline" ] || { stop "$directory"; fail "no Web-STOMP"; }
+            sleep 0.2
+        done
+        printf '127.0.0.1:%s\n' "$web"
+    fi
     printf '127.0.0.1:%s\n' "$client"
 }
 
@@ -98,7 +111,7 @@ stop() {
 case "${1:-}" in
     install) install_package ;;
     installed) installed ;;
-    start) [ $# -eq 2 ] || fail "usage: rabbitmq.sh start DIR"; start "$2" ;;
+    start) [ $# -eq 2 ] || [ $# -eq 3 ] || fail "usage: rabbitmq.sh start DIR [web-stomp]"; start "$2" "${3:-}" ;;
     stop) [ $# -eq 2 ] || fail "usage: rabbitmq.sh stop DIR"; stop "$2" ;;
-    *) fail "usage: rabbitmq.sh install | installed | start DIR | stop DIR" ;;
+    *) fail "usage: rabbitmq.sh install | installed | start DIR [web-stomp] | stop DIR" ;;
 esac

@@ -32,6 +32,8 @@ __all__ = [
     "ack",
     "aclaim",
     "aextend",
+    "aextend_all",
+    "aready",
     "arequeue",
     "claim",
     "extend",
@@ -110,6 +112,12 @@ async def aclaim(
             rows = await (await conn.execute(SQL.claim, taking.parameters(is_relaxed=True), binary=True)).fetchall()
         taking.took(rows)
     return taking.messages()
+
+
+async def aready(queue_ids: Collection[int]) -> set[int]:
+    """Those of the queues that have ready messages, expired ones among them. Runs on the pool."""
+    async with acquire() as conn:
+        return {row[0] for row in await (await conn.execute(SQL.ready, (list(queue_ids),))).fetchall()}
 
 
 class _Taking:
@@ -285,6 +293,13 @@ async def aextend(queue: QueueInfo, claims: Collection[Claim], lease_ms: int) ->
         wanted = {"queue": queue.id, "rows": rows, "tokens": tokens, "lease": lease_ms}
         found = await (await conn.execute(SQL.extend, wanted)).fetchall()
     return {Claim(*row) for row in found}
+
+
+async def aextend_all(claims: Collection[Claim], lease_ms: int) -> None:
+    """Lets claims of any queues last `lease_ms` from now on, in one statement; what is being settled is left alone."""
+    if claims:
+        async with acquire() as conn:
+            await conn.execute(SQL.extend_all, (*_columns(claims), lease_ms))
 
 
 def locked(queue: QueueInfo, claims: Collection[Claim]) -> list[Message]:

@@ -9,7 +9,7 @@ messages back: so no other claims anything before that. Called by listeners, RES
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from typing import Final
 
@@ -62,6 +62,16 @@ async def abeat(queue: QueueInfo, name: str, *, lapse_ms: int = LAPSE_MS) -> boo
     """`beat` on the pool."""
     async with acquire() as conn:
         return (await conn.execute(SQL.renew, (lapse_ms, queue.id, name))).rowcount == 1
+
+
+async def abeat_all(names: Collection[tuple[int, str]], *, lapse_ms: int = LAPSE_MS) -> set[tuple[int, str]]:
+    """Renews consumers, each by its queue's id and its name, in one statement; answers those that are still there."""
+    if not names:
+        return set()
+    queues, consumers = map(list, zip(*names, strict=True))
+    async with acquire() as conn:
+        rows = await (await conn.execute(SQL.renew_all, (lapse_ms, queues, consumers))).fetchall()
+    return {(queue_id, name) for queue_id, name in rows}
 
 
 async def akeep_active(queue: QueueInfo, lapse_ms: int) -> None:

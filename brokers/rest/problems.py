@@ -46,6 +46,7 @@ _STATUSES: dict[type[BrokerError], int] = {
     errors.InvalidValue: 422,
     errors.UnencodableValue: 422,
     errors.QueueFull: 429,
+    errors.TooManyStreams: 429,
     errors.Unavailable: 503,
     InternalError: 500,
 }
@@ -103,7 +104,7 @@ def headers_of(error: BrokerError) -> list[tuple[bytes, bytes]]:
     """What an error adds to the answer's headers."""
     if isinstance(error, errors.Unauthenticated):
         return [(b"www-authenticate", b'Bearer realm="waystation"')]
-    if isinstance(error, errors.Unavailable | errors.IdempotencyInProgress | errors.QueueFull):
+    if isinstance(error, errors.Unavailable | errors.IdempotencyInProgress | errors.QueueFull | errors.TooManyStreams):
         return [(b"retry-after", b"1")]
     if isinstance(error, MethodNotAllowed):
         return [(b"allow", str(error.facts["allow"]).encode())]

@@ -184,7 +184,7 @@ REFINEMENTS: dict[str, dict[str, dict[str, Any]]] = {
 # -- tokens -----------------------------------------------------------------------------------------------------
 
 Operation = Literal["read", "write", "describe", "create", "alter", "delete", "replay", "view_payload"]
-ResourceType = Literal["topic", "group", "exchange", "queue", "schedule", "lock", "token", "server"]
+ResourceType = Literal["topic", "group", "exchange", "queue", "schedule", "lock", "token", "user", "server"]
 
 
 class Grant(Request):

@@ -143,7 +143,7 @@ class Query:
 
     def __init__(self, shape: type[msgspec.Struct]) -> None:
         self._shape = shape
-        kinds = {field.name: str(field.type) for field in msgspec.structs.fields(shape)}
+        kinds = {field.encode_name: str(field.type) for field in msgspec.structs.fields(shape)}
         self._names = frozenset(kinds)
         self._numbers = frozenset(name for name, kind in kinds.items() if "int" in kind and "str" not in kind)
 

@@ -25,9 +25,14 @@ def load(noun: str) -> Statements:
 
     Raises ValueError when a name is missing or stands twice.
     """
-    text = (Path(__file__).parent / f"{noun}.sql").read_text(encoding="utf-8")
+    return parse(Path(__file__).parent / f"{noun}.sql")
+
+
+def parse(path: Path) -> Statements:
+    """The statements of a file, for packages that have a folder of their own; raises as `load` does."""
+    text = path.read_text(encoding="utf-8")
     parts = _NAME.split(text)[1:]
     names, bodies = parts[::2], parts[1::2]
     if not names or len(set(names)) != len(names):
-        raise ValueError(f"{noun}.sql: statement names are missing or repeated: {names}")
+        raise ValueError(f"{path.name}: statement names are missing or repeated: {names}")
     return Statements(**{name: cast("LiteralString", body.strip()) for name, body in zip(names, bodies, strict=True)})

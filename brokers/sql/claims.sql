@@ -35,3 +35,16 @@ select m.id, m.queue_id, m.pos, m.priority, m.token, m.lease_until, m.due_at, m.
 from brokers_message m
 join unnest(%s::bigint[], %s::uuid[]) as a (id, token) on a.id = m.id and a.token = m.token
 where m.queue_id = %s::int order by m.id for update of m
+
+-- name: ready  which of these queues have messages that are ready
+select q.id from unnest(%s::int[]) as q (id) where exists (
+  select from brokers_message m where m.queue_id = q.id and m.lease_until is null and m.due_at is null)
+
+-- name: extend_all  lets claims of any queues last from now on, but for those being settled right now
+with mine as materialized (
+  select m.id from brokers_message m
+  join unnest(%s::bigint[], %s::uuid[]) as a (id, token) on a.id = m.id and a.token = m.token
+  where m.lease_until is not null order by m.id for update of m skip locked
+)
+update brokers_message m set lease_until = clock_timestamp() + %s::bigint * interval '1 millisecond'
+from mine where m.id = mine.id

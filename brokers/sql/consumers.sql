@@ -14,6 +14,13 @@ update brokers_queue_consumer
 set lapses_at = greatest(lapses_at, clock_timestamp() + %s::bigint * interval '1 millisecond')
 where queue_id = %s::int and name = %s::text
 
+-- name: renew_all  lets consumers of any queues last: those that are still there
+update brokers_queue_consumer c
+set lapses_at = greatest(c.lapses_at, clock_timestamp() + %s::bigint * interval '1 millisecond')
+from unnest(%s::int[], %s::text[]) as x (queue_id, name)
+where c.queue_id = x.queue_id and c.name = x.name
+returning c.queue_id, c.name
+
 -- name: renew_first  lets the first consumer of a queue last
 update brokers_queue_consumer
 set lapses_at = greatest(lapses_at, clock_timestamp() + %s::bigint * interval '1 millisecond')

@@ -45,6 +45,10 @@ GROUPS: tuple[tuple[str, tuple[Entry, ...]], ...] = (
         ),
     ),
     (
+        "Runtime",
+        (Entry("Connections", "admin:connections", "w"),),
+    ),
+    (
         "Govern",
         (
             Entry("Alerts", "admin:alerts", "a"),

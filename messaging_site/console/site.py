@@ -17,6 +17,7 @@ from django.urls.converters import StringConverter
 
 from messaging_site.console import (
     alerts,
+    connections,
     dead_letter,
     dead_letter_edit,
     dead_letter_list,
@@ -67,6 +68,18 @@ class PolicyName(TopicName):
     """A queue policy's name in a URL."""
 
 
+class ConnectionId(StringConverter):
+    """The id of a live connection in a URL."""
+
+    regex = r"[0-9a-f]{32}"
+
+
+class TokenId(StringConverter):
+    """The id of an API token in a URL."""
+
+    regex = r"[A-Za-z0-9._-]{1,64}"
+
+
 class Decimal(StringConverter):
     """A partition or an offset: digits only, at most 19 of them."""
 
@@ -91,6 +104,8 @@ register_converter(GroupName, "group")
 register_converter(ExchangeName, "exchange")
 register_converter(QueueName, "queue")
 register_converter(PolicyName, "policy")
+register_converter(ConnectionId, "connection")
+register_converter(TokenId, "token")
 register_converter(Decimal, "decimal")
 register_converter(Direction, "direction")
 
@@ -188,6 +203,10 @@ class ConsoleSite(AdminSite):
             route("dead-letters/<decimal:letter>/<direction:direction>/", dead_letter.step, "dead-letter-step"),
             route("alerts/", alerts.listing, "alerts"),
             route("alerts/<decimal:rule>/test/", alerts.send_test, "alert-test"),
+            route("connections/", connections.listing, "connections"),
+            route("connections/<connection:connection>/", connections.detail, "connection"),
+            route("connections/<connection:connection>/disconnect/", connections.disconnect, "connection-disconnect"),
+            route("connections/token/<token:token>/disconnect/", connections.disconnect_token, "token-disconnect"),
             route("replays/", replays.listing, "replays"),
             route("replays/new/", replay_plans.plan, "replay-plan"),
             route("replays/<decimal:replay>/", replays.detail, "replay"),

@@ -29,7 +29,7 @@ from messaging_site import embedded, environment, external_stores, first_run, po
 from messaging_site.environment import EXIT_CODE, Environment, Refusal
 from messaging_site.first_run import FirstRun
 from messaging_site.processes import Process, StartFailure, StopSteps, spawn, wait_for
-from messaging_site.supervisor import Program, StopRequested, Supervisor, listen
+from messaging_site.supervisor import BACKLOG, Program, StopRequested, Supervisor, listen
 
 READY_SECONDS: Final = 60.0
 SCHEMA_WAIT_SECONDS: Final = 600.0
@@ -39,6 +39,8 @@ SCHEMA_LOCK: Final = 0x57415953
 STORES, WORKERS = 0, 1
 WORKER_STOP_STEPS: Final[StopSteps] = ((signal.SIGTERM, 5.8),)
 WEB_GRACE_SECONDS: Final = 5
+MAX_WEBSOCKET_MESSAGE_BYTES: Final = 1024 * 1024 + 64 * 1024
+"""A little more than a STOMP frame may have (1 MiB and its headers), so that it is refused by an ERROR frame."""
 SECRETS: Final = ("WAYSTATION_ADMIN_PASSWORD", "WAYSTATION_ADMIN_TOKEN")
 
 
@@ -154,7 +156,9 @@ def _workers(wanted: Environment, listener: socket.socket, metrics: Path) -> Ite
 def _uvicorn(listener: socket.socket) -> list[str]:
     command = ["-m", "uvicorn", "messaging_site.asgi:application"]
     command += ["--fd", str(listener.fileno()), "--loop", "uvloop", "--http", "httptools", "--lifespan", "on"]
-    command += ["--timeout-graceful-shutdown", str(WEB_GRACE_SECONDS)]
+    command += ["--timeout-graceful-shutdown", str(WEB_GRACE_SECONDS), "--backlog", str(BACKLOG)]
+    command += ["--ws", "realtime.frame_protocol:FrameProtocol", "--ws-max-size", str(MAX_WEBSOCKET_MESSAGE_BYTES)]
+    command += ["--ws-per-message-deflate", "false", "--ws-ping-interval", "20", "--ws-ping-timeout", "20"]
     return [*command, "--no-access-log", "--no-server-header", "--log-level", "warning"]
 
 

@@ -76,6 +76,10 @@ OWN_ROUTES = {
     "policy-create",
     "policy",
     "policy-delete",
+    "connections",
+    "connection",
+    "connection-disconnect",
+    "token-disconnect",
 }
 DJANGO_ROUTES = {
     "index",

@@ -35,6 +35,7 @@ PAGES = (
     "/admin/dead-letters/?state=resolved",
     "/admin/dead-letters/list/",
     "/admin/replays/",
+    "/admin/connections/",
     "/admin/alerts/",
     "/admin/brokers/alertrule/",
     "/admin/brokers/alertrule/add/",

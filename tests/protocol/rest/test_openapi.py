@@ -42,7 +42,7 @@ def test_it_is_openapi_3_1_with_every_operation(document: Json) -> None:
         for path, methods in document["paths"].items()
         for method, operation in methods.items()
     }
-    declared = [*asgi.rest.operations, *asgi.health.operations]
+    declared = [*asgi.rest.operations, *asgi.health.operations, *asgi.streams.operations]
     assert described == {(operation.method, operation.path, operation.name) for operation in declared}
 
 
@@ -70,7 +70,14 @@ def test_the_codes_of_every_refusal_are_listed(document: Json) -> None:
                     assert {statuses[code] for code in codes} == {int(status)}
                     listed |= set(codes)
     unlisted = set(statuses) - listed
-    assert unlisted <= {"error", "conflict", "unencodable_value", "idempotency_in_progress"}, unlisted
+    of_streams = {
+        "invalid_last_event_id",
+        "origin_not_allowed",
+        "progress_finished",
+        "progress_not_found",
+        "too_many_connections",
+    }
+    assert unlisted <= {"error", "conflict", "unencodable_value", "idempotency_in_progress"} | of_streams, unlisted
 
 
 def test_request_bodies_refuse_unknown_fields(document: Json) -> None:

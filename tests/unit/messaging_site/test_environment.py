@@ -91,6 +91,7 @@ def test_other_hosts_ask_for_a_production_start(host: str) -> None:
         ("WAYSTATION_ADMIN_PASSWORD", "two\nlines"),
         *[("WAYSTATION_APPS", value) for value in ("a..b", "a,", "a-b", "a,a", "a/b")],
         *[("WAYSTATION_PROCESSED_DAYS", value) for value in ("0", "3651", "30d")],
+        *[("WAYSTATION_ALLOWED_ORIGINS", value) for value in ("*", "null", "app.example.com", "https://a.example/")],
         *[
             ("EMAIL_URL", value)
             for value in ("", "mail.example.org", "http://a", "smtp://", "smtp://a:x", "smtp://a/b")

@@ -1,0 +1,214 @@
+"""The Connections screens: who is connected for live push, one connection, ending one or all of a token.
+
+What is shown comes from `realtime.connection_reports`: a summary of each web process, some seconds old at most.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from django import forms
+from django.contrib import messages
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.shortcuts import render
+from django.urls import reverse
+from django.views.decorators.http import require_http_methods, require_POST, require_safe
+
+from brokers.errors import NotFound
+from messaging_site.console import connection_words
+from messaging_site.console.failure_words import Word
+from messaging_site.console.fields import Form
+from messaging_site.console.permissions import actor, authorize, may, requires
+from realtime import connection_reports, disconnecting
+from realtime.connection_reports import ConnectionReport, Look
+
+RESOURCE: Final = ("server", "connections")
+"""What a permission on live connections is granted on."""
+PAGE_SIZE: Final = 50
+FILTER_LENGTH: Final = 200
+SHOWN_OF_TOKEN: Final = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One connection as a line of the list."""
+
+    connection: ConnectionReport
+    state: Word
+    protocol: str
+    short: str
+    """The protocol in a word."""
+    connected_at: datetime
+    destination: str
+    """What it subscribed to first, in words."""
+    further: int
+    """How many subscriptions there are besides."""
+
+
+class ReasonForm(Form):
+    """Why all connections of a token are ended."""
+
+    reason = forms.CharField(
+        max_length=500, help_text="Kept in the audit record.", widget=forms.TextInput(attrs={"spellcheck": "true"})
+    )
+
+    def clean_reason(self) -> str:
+        """The reason in one line."""
+        return str(self.cleaned_data["reason"]).replace("\0", "").strip()
+
+
+@require_safe
+@requires("describe", "server", per_item=True)
+def listing(request: HttpRequest) -> HttpResponse:
+    """All live connections, the newest first, narrowed by what is known of them."""
+    authorize(request, "describe", *RESOURCE)
+    text = request.GET.get("q", "").strip()[:FILTER_LENGTH]
+    only = request.GET.get("only", "")
+    after = request.GET.get("after", "")
+    look = connection_reports.look()
+    everything = list(look.connections())
+    found = [each for each in everything if connection_words.matches(each, text.lower(), only)]
+    found.sort(key=_place, reverse=True)
+    left = [each for each in found if not after or _place(each) < after]
+    shown = left[:PAGE_SIZE]
+    total = sum(process.total for process in look.processes)
+    context = {
+        "title": "Connections",
+        "crumbs": [("Runtime", None), ("Connections", None)],
+        "rows": [_row(each) for each in shown],
+        "text": text,
+        "only": only,
+        "after": after,
+        "filters": connection_words.FILTERS,
+        "found": len(found),
+        "total": total,
+        "is_cut": total > len(everything),
+        "following": _place(shown[-1]) if len(left) > PAGE_SIZE else None,
+        **_known(look),
+        **_figures(everything),
+    }
+    return render(request, "console/connections/list.html", context)
+
+
+def _known(look: Look) -> dict[str, Any]:
+    """Whether anything is known at all, and since when: the processes answer within a second of being asked."""
+    return {
+        "available": look.available,
+        "processes": len(look.processes),
+        "as_of": min((datetime.fromtimestamp(each.at, UTC) for each in look.processes), default=None),
+    }
+
+
+def _figures(connections: Sequence[ConnectionReport]) -> dict[str, int]:
+    return {
+        "streams": sum(each.protocol == "sse" for each in connections),
+        "users": len({each.user for each in connections if each.user is not None}),
+        "subscriptions": sum(len(each.subscriptions) for each in connections),
+        "waiting": sum(each.buffered for each in connections),
+        "lagging": sum(each.buffered >= connection_words.BEHIND_BYTES for each in connections),
+        "dropped": sum(each.dropped for each in connections),
+    }
+
+
+def _place(connection: ConnectionReport) -> str:
+    """Where a connection stands in the list: by when it began, and its id."""
+    return f"{connection.connected_at:017.6f}-{connection.id}"
+
+
+def _row(connection: ConnectionReport) -> Row:
+    return Row(
+        connection=connection,
+        state=connection_words.state(connection),
+        protocol=connection_words.protocol(connection),
+        short=connection_words.short(connection),
+        connected_at=connection_words.connected_at(connection),
+        destination=next(iter(connection.subscriptions.values()), ""),
+        further=max(len(connection.subscriptions) - 1, 0),
+    )
+
+
+@require_safe
+@requires("describe", "server", per_item=True)
+def detail(request: HttpRequest, connection: str) -> HttpResponse:
+    """One connection: whose it is, what it subscribed to, what went over it. Says so when it is over."""
+    authorize(request, "describe", *RESOURCE)
+    look = connection_reports.look()
+    found = _find(look, connection)
+    of_token = _of_token(look, found.token_id) if found is not None and found.token_id else []
+    context = {
+        "title": f"Connection {connection[:8]}",
+        "crumbs": [("Connections", reverse("admin:connections")), (connection[:8], None)],
+        "id": connection,
+        "row": None if found is None else _row(found),
+        "subscriptions": [] if found is None else list(found.subscriptions.items()),
+        "more_of_token": max(len(of_token) - 1, 0),
+        "limit": connection_words.LIMIT_BYTES,
+        "share": 0 if found is None else min(100, round(100 * found.buffered / connection_words.LIMIT_BYTES)),
+        "may_alter": may(request, "alter", *RESOURCE),
+        **_known(look),
+    }
+    return render(
+        request, "console/connections/detail.html", context, status=200 if found or not look.processes else 404
+    )
+
+
+def _find(look: Look, connection: str) -> ConnectionReport | None:
+    return next((each for each in look.connections() if each.id == connection), None)
+
+
+def _of_token(look: Look, token_id: str) -> list[ConnectionReport]:
+    found = [each for each in look.connections() if each.token_id == token_id]
+    return sorted(found, key=_place, reverse=True)
+
+
+@require_POST
+@requires("alter", "server", per_item=True)
+def disconnect(request: HttpRequest, connection: str) -> HttpResponse:
+    """Ends one connection and goes back to the list."""
+    authorize(request, "alter", *RESOURCE)
+    look = connection_reports.look()
+    found = _find(look, connection)
+    if not look.available:
+        messages.error(
+            request, "Redis cannot be reached, so the connection cannot be told to end. Nothing was changed."
+        )
+        return HttpResponseRedirect(reverse("admin:connection", args=[connection]))
+    if found is None:
+        messages.info(request, "The connection is over already. Nothing was changed.")
+    else:
+        disconnecting.disconnect(found, actor=actor(request))
+        messages.success(request, f"Connection {connection[:8]} was told to end. Its client may connect again.")
+    return HttpResponseRedirect(reverse("admin:connections"))
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+@requires("alter", "server", per_item=True)
+def disconnect_token(request: HttpRequest, token: str) -> HttpResponse:
+    """Lists the connections that came with a token, and ends them once a reason has been given."""
+    authorize(request, "alter", *RESOURCE)
+    look = connection_reports.look()
+    found = _of_token(look, token)
+    if not found and look.processes:
+        raise NotFound(f"no live connection came with the token {token}")
+    form = ReasonForm(request.POST or None)
+    if request.method == "POST" and form.is_valid() and look.processes:
+        count = disconnecting.disconnect_token(token, found, actor=actor(request), reason=form.cleaned_data["reason"])
+        told = "1 connection was" if count == 1 else f"{count:,} connections were"
+        messages.success(request, f"{told} told to end. The token {token} is still valid.")
+        return HttpResponseRedirect(reverse("admin:connections"))
+    context = {
+        "title": f"Disconnect token {token}",
+        "crumbs": [("Connections", reverse("admin:connections")), (f"Token {token}", None)],
+        "token": token,
+        "owner": found[0].principal if found else None,
+        "rows": [_row(each) for each in found[:SHOWN_OF_TOKEN]],
+        "count": len(found),
+        "subscriptions": sum(len(each.subscriptions) for each in found),
+        "more": max(len(found) - SHOWN_OF_TOKEN, 0),
+        "form": form,
+        **_known(look),
+    }
+    return render(request, "console/connections/token.html", context, status=422 if form.errors else 200)

@@ -1,0 +1,156 @@
+"""What the console shows of live connections: each web process writes a summary of its own to Redis while asked to.
+
+A page that looks (`reports`) leaves a mark that lasts some seconds; the processes that see it write their summaries,
+which last hardly longer. Nobody looking costs one read of a mark per process and second. Redis may lose all of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+import uuid
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import msgspec
+import redis
+import redis.asyncio
+from django.conf import settings
+
+from realtime.connections import Connection
+
+WATCHED: Final = "waystation:connections:watched"
+_KEY: Final = "waystation:connections:of:"
+WATCH_SECONDS: Final = 30
+"""How long processes go on reporting after somebody looked."""
+_EVERY_SECONDS: Final = 1.0
+_LASTS_SECONDS: Final = 5
+MOST_LISTED: Final = 1000
+"""Connections listed of one process; all are counted."""
+MOST_SUBSCRIPTIONS: Final = 100
+
+
+class ConnectionReport(msgspec.Struct, frozen=True):
+    """One live connection, as it was at most some seconds ago."""
+
+    id: str
+    protocol: str
+    transport: str
+    user: str | None
+    token_id: str | None
+    principal: str | None
+    address: str
+    user_agent: str
+    connected_at: float
+    """Seconds since 1970."""
+    sent: int
+    received: int
+    dropped: int
+    buffered: int
+    """Bytes that wait for the client to read."""
+    last_error: str | None
+    subscriptions: dict[str, str]
+
+
+class ProcessReport(msgspec.Struct, frozen=True):
+    """The live connections of one web process."""
+
+    process: str
+    pid: int
+    at: float
+    """When it was written, in seconds since 1970."""
+    total: int
+    """How many there are, listed or not."""
+    connections: list[ConnectionReport]
+
+
+_decoder = msgspec.json.Decoder(ProcessReport)
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What the console found."""
+
+    processes: list[ProcessReport]
+    available: bool
+    """Redis answered; without it nothing is known."""
+
+    def connections(self) -> Iterable[ConnectionReport]:
+        """All connections that are listed, of all processes."""
+        for process in self.processes:
+            yield from process.connections
+
+
+def look() -> Look:
+    """The live connections of all processes, and asks them to go on reporting.
+
+    The first look after a while finds nothing yet: the processes answer within a second.
+    """
+    client = redis.Redis.from_url(settings.REDIS_URL, socket_timeout=0.5, socket_connect_timeout=0.5)
+    try:
+        client.set(WATCHED, "1", ex=WATCH_SECONDS)
+        keys = list(client.scan_iter(match=f"{_KEY}*", count=100))
+        values: list[Any] = client.mget(keys) if keys else []
+    except redis.RedisError:
+        return Look([], available=False)
+    finally:
+        client.close()
+    return Look([_decoder.decode(value) for value in values if value is not None], available=True)
+
+
+def reports() -> list[ProcessReport]:
+    """`look`, for whoever does not mind whether Redis answered."""
+    return look().processes
+
+
+def report_of(connection: Connection) -> ConnectionReport:
+    """A connection as it is now."""
+    principal = connection.principal
+    return ConnectionReport(
+        id=connection.id,
+        protocol=connection.protocol,
+        transport=connection.transport.kind,
+        user=principal.user_name() if principal else None,
+        token_id=principal.token_id if principal else None,
+        principal=principal.name if principal else None,
+        address=connection.address,
+        user_agent=connection.user_agent,
+        connected_at=connection.connected_at,
+        sent=connection.sent,
+        received=connection.received,
+        dropped=connection.dropped,
+        buffered=connection.transport.buffered(),
+        last_error=connection.last_error,
+        subscriptions=dict(list(connection.subscriptions.items())[:MOST_SUBSCRIPTIONS]),
+    )
+
+
+class Reporter:
+    """Writes this process's summary while somebody looks; part of `registry.Registry`."""
+
+    def __init__(self, connections: Mapping[str, Connection]) -> None:
+        self._connections = connections
+        self._process = uuid.uuid4().hex
+
+    def summary(self) -> ProcessReport:
+        """All connections of this process, those with most waiting bytes first."""
+        listed = [report_of(connection) for connection in self._connections.values()]
+        listed.sort(key=lambda report: (-report.buffered, -report.connected_at))
+        return ProcessReport(self._process, os.getpid(), time.time(), len(listed), listed[:MOST_LISTED])
+
+    async def run(self) -> None:
+        """Reports until it is cancelled."""
+        client = redis.asyncio.Redis.from_url(settings.REDIS_URL, socket_timeout=2.0, socket_connect_timeout=2.0)
+        try:
+            while True:
+                try:
+                    if await client.exists(WATCHED):
+                        text = msgspec.json.encode(self.summary())
+                        await client.set(f"{_KEY}{self._process}", text, ex=_LASTS_SECONDS)
+                except (redis.RedisError, OSError):
+                    pass  # the console says that it knows nothing
+                await asyncio.sleep(_EVERY_SECONDS)
+        finally:
+            await client.aclose()

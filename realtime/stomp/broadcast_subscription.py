@@ -1,0 +1,127 @@
+"""Subscriptions to plain broadcasts and to a user's own destinations, as Spring's simple broker has them.
+
+A broadcast reaches those who are subscribed when it is sent, and nothing is stored.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from brokers.access import allowed, authorize
+from brokers.errors import AccessDenied, BrokerError
+from realtime import destinations, patterns
+from realtime.errors import ProtocolError
+from realtime.stomp import delivery
+from realtime.stomp.frame import Frame
+from realtime.stomp.subscription import Context, Subscription
+from realtime.subscribers import Batch
+
+_TOPIC = "/topic/"
+
+_REMEMBERED: Final = 1000
+"""Destinations that a pattern's subscription has looked at."""
+
+
+async def begin_named(context: Context, frame: Frame, text: str, name: str) -> Subscription:
+    """Subscribes to a name that no topic of the log has, and ends with an ERROR once one has; it is authorised."""
+    made = BroadcastSubscription(context, frame, text, destinations.Topic(name).destination, name=name)
+    context.live.plain.watch(name, made)
+    await made.join()
+    return made
+
+
+async def begin(context: Context, frame: Frame, wanted: destinations.Broadcast) -> Subscription:
+    """Subscribes to a path of several segments, or to a pattern. Raises `AccessDenied` and `InvalidValue`."""
+    if wanted.is_pattern:
+        may_read_pattern(context, wanted.name)
+    else:
+        authorize(context.principal, "read", "topic", wanted.name)
+    made = BroadcastSubscription(context, frame, wanted.destination, wanted.destination, pattern=wanted.is_pattern)
+    await made.join()
+    return made
+
+
+async def begin_own(context: Context, frame: Frame, text: str, path: str) -> Subscription:
+    """Subscribes to a destination of the user's own, on all of their sessions."""
+    made = BroadcastSubscription(context, frame, text, path, user=context.principal.user_name())
+    await made.join()
+    return made
+
+
+def may_read_pattern(context: Context, pattern: str) -> None:
+    """Raises `AccessDenied` unless a grant by prefix covers all that can match, apart from what is denied."""
+    principal, prefix = context.principal, patterns.literal_prefix(pattern)
+    if principal.superuser:
+        return
+    for rule in principal.rules:
+        if rule.match == "prefix" and rule.covers("topic", prefix) and rule.allows("read"):
+            return
+    raise AccessDenied(f"read on topics that begin with {prefix!a} is not granted to {principal.name}")
+
+
+class BroadcastSubscription(Subscription):
+    """A subscription to one destination or pattern."""
+
+    def __init__(
+        self,
+        context: Context,
+        frame: Frame,
+        text: str,
+        listens_to: str,
+        *,
+        name: str | None = None,
+        pattern: bool = False,
+        user: str | None = None,
+    ) -> None:
+        super().__init__(context, frame, text)
+        self._listens_to = listens_to
+        self._name = name
+        self._pattern = pattern
+        self._user = user
+        self._rights = context.principal
+        self._may: dict[str, bool] = {}
+
+    async def join(self) -> None:
+        """Begins to receive."""
+        allowed = self._may_be_delivered if self._user is None else None
+        await self.context.live.broadcasts.subscribe(self._listens_to, self, self._user, allowed)
+
+    def take(self, batch: Batch) -> None:
+        """Delivers at once."""
+        delivery.write(self, batch)
+
+    async def take_waiting(self, batch: Batch) -> bool:
+        """Delivers when there is room."""
+        return await delivery.write_waiting(self, batch)
+
+    def stop(self, error: BrokerError) -> None:
+        """Ends the connection with the error."""
+        self.connection.fail(error)
+
+    async def close(self) -> None:
+        """Receives nothing more."""
+        self.context.live.broadcasts.unsubscribe(self._listens_to, self, self._user)
+        if self._name is not None:
+            self.context.live.plain.forget(self._name, self)
+
+    def _may_be_delivered(self, destination: str) -> bool:
+        """Whether the caller may read what goes to this destination; remembered while its rights are the same."""
+        if self.context.principal is not self._rights:
+            self._rights = self.context.principal
+            self._may.clear()
+        found = self._may.get(destination)
+        if found is None:
+            found = self._may_read(destination)
+            if len(self._may) >= _REMEMBERED:
+                self._may.clear()
+            self._may[destination] = found
+        return found
+
+    def _may_read(self, destination: str) -> bool:
+        try:
+            meant = destinations.parse(destination)
+        except ProtocolError:
+            return False
+        return isinstance(meant, destinations.Topic | destinations.Broadcast) and allowed(
+            self._rights, "read", "topic", meant.name
+        )
