@@ -6,12 +6,13 @@ Each side publishes over one connection and fans out in its own server; publishe
 
 from __future__ import annotations
 
+import http.client
 import json
+import resource
 import sys
 import time
-import urllib.request
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -20,7 +21,7 @@ import psutil
 from websockets.sync.client import ClientConnection, connect
 
 from bench import pika_peer, stores
-from bench.live_load import MARK, Plan, subscribers
+from bench.live_load import MARK, LoadFailed, Plan, subscribers
 from bench.measurement import Measurement
 from bench.rounds import Extent, Subject, interleaved, median
 
@@ -29,12 +30,23 @@ GOALS = {"RabbitMQ's Web-STOMP": 8.0, "a plain Channels consumer": 40.0}
 GOAL_COUNT = 200
 LATENCY_RATE = 100
 LATENCY_GOAL_MS = 10.0
+IDLE_CONNECTIONS = 10_000
 IDLE_GOAL_MIB = 350.0
+STALLED_RATE = 200
+STALLED_BYTES = 20_000
 STALLED_GOAL_KIB = 512.0
 _GROUP = "live push"
+_ANSWER_SECONDS = 60.0
 _CHANNELS = "bench.channels_peer:application"
-_DELIVERIES = 200_000
-"""Of one round and second, to begin with; fewer for the slow."""
+_FIRST_DELIVERIES = 1000
+"""Of the first run."""
+_MOST_RUNS = 6
+"""The first is cold; each tells how much fits into the time, the last one counts."""
+_GROWTH = 8
+"""From one to the next at most: few messages say little of many."""
+_MOST_SENDS = 18_000
+"""A connection may send 20,000 messages without a pause."""
+_SPARE_DESCRIPTORS = 500
 
 
 def body(size: int = 100) -> str:
@@ -56,7 +68,6 @@ class Side:
     name: str
     plan: Plan
     publish: Callable[[ClientConnection, int], None]
-    deliveries: int
     one_each: bool = False
     """Every subscriber has a destination of its own."""
 
@@ -66,19 +77,27 @@ class Side:
         with connect(f"ws://127.0.0.1:{self.plan.port}{self.plan.path}", compression=None, max_size=None) as connection:
             for frame in self.plan.frames[:1]:
                 connection.send(frame)
-                connection.recv()
+                connection.recv(_ANSWER_SECONDS)
             yield connection
 
     def fan_out(self, count: int, seconds: float) -> float:
         """Deliveries a second to `count` subscribers."""
+        rate = 0.0
         with subscribers(replace(self.plan, connections=count)) as clients, self.publisher() as publisher:
-            each = max(1, int(self.deliveries * seconds) // count)
-            for messages in (max(1, each // 10), each):
+            most = _MOST_SENDS // (count if self.one_each else 1)
+            messages = max(1, _FIRST_DELIVERIES // count)
+            for run in range(_MOST_RUNS):
                 clients.expect(messages)
                 started = time.perf_counter()
                 self.publish(publisher, messages * (count if self.one_each else 1))
-                ended = clients.outcome()["ended"]
-            return each * count / (ended - started)
+                took = clients.outcome()["ended"] - started
+                rate = messages * count / took
+                most -= messages
+                wanted = min(int(messages * min(_GROWTH, seconds / took)), most)
+                if run and (took >= seconds / 2 or wanted <= messages):
+                    break
+                messages = max(1, wanted)
+        return rate
 
 
 def _connect_frame(token: str) -> str:
@@ -99,7 +118,7 @@ def _sends(destination: str, connection: ClientConnection, count: int, at_once: 
         connection.send(one * at_once)
         left -= at_once
     connection.send(one * (left - 1) + stomp("SEND", headers | {"receipt": "sent"}, text))
-    while "RECEIPT" not in str(connection.recv()):
+    while "RECEIPT" not in str(connection.recv(_ANSWER_SECONDS)):
         continue
 
 
@@ -120,7 +139,7 @@ def _channels(connection: ClientConnection, count: int) -> None:
 
 
 def _ours(port: int, token: str, destination: str) -> Side:
-    return Side("ours", _stomp_plan(port, token, destination), partial(_sends, destination), _DELIVERIES)
+    return Side("ours", _stomp_plan(port, token, destination), partial(_sends, destination))
 
 
 def measure(extent: Extent, data_dir: Path) -> Iterator[Measurement]:
@@ -140,15 +159,15 @@ def measure(extent: Extent, data_dir: Path) -> Iterator[Measurement]:
         else:
             web = stack.enter_context(pika_peer.web_stomp(data_dir / "rabbitmq-live"))
             plan = _stomp_plan(web, "guest", "/topic/bench")
-            sides["RabbitMQ's Web-STOMP"] = Side("Web-STOMP", plan, partial(_sends, "/topic/bench"), 20_000)
+            sides["RabbitMQ's Web-STOMP"] = Side("Web-STOMP", plan, partial(_sends, "/topic/bench"))
         channels = stack.enter_context(stores.web(_CHANNELS))
         plan = Plan(port=channels, path="/", connections=1, frames=("hello",), ready="ready")
-        sides["a plain Channels consumer"] = Side("Channels", plan, _channels, 4_000)
+        sides["a plain Channels consumer"] = Side("Channels", plan, _channels)
         yield from _fan_out(sides, extent)
         yield from _destinations(sides["ours"], extent)
         yield _latency(port, token, extent)
     yield from _idle(extent)
-    yield from _stalled()
+    yield from _stalled(extent)
 
 
 def _fan_out(sides: Mapping[str, Side], extent: Extent) -> Iterator[Measurement]:
@@ -186,7 +205,6 @@ def _destinations(ours: Side, extent: Extent) -> Iterator[Measurement]:
             ours,
             plan=replace(ours.plan, frames=(ours.plan.frames[0], subscribe)),
             publish=partial(_sends_round, destinations=count),
-            deliveries=10_000,
             one_each=True,
         )
         speeds = interleaved({"ours": partial(side.fan_out, count, extent.seconds)}, extent.rounds)
@@ -199,26 +217,29 @@ def _destinations(ours: Side, extent: Extent) -> Iterator[Measurement]:
 
 
 def _latency(port: int, token: str, extent: Extent) -> Measurement:
-    """Publish over REST to the last byte at the client, 200 subscribers and 100 records a second."""
-    plan = replace(_stomp_plan(port, token, "/topic/bench-live"), connections=200, sampled=10)
-    count = int(extent.latency_seconds * LATENCY_RATE)
-    address = f"http://127.0.0.1:{port}/api/v1/topics/bench-live/records"
+    """From when a record was due over REST to the last byte at the client, 200 subscribers and 100 records a second."""
+    plan = replace(_stomp_plan(port, token, "/topic/bench-live"), connections=GOAL_COUNT, sampled=10)
     headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
-    with subscribers(plan) as clients:
-        clients.expect(count)
-        due = time.perf_counter()
-        for _ in range(count):
-            value = {"mark": MARK.decode(), "sent": time.perf_counter_ns()}
-            data = json.dumps({"records": [{"value": value}]}, separators=(",", ":")).encode()
-            request = urllib.request.Request(address, data=data, headers=headers)
-            with urllib.request.urlopen(request, timeout=10):
-                pass
-            due += 1 / LATENCY_RATE
-            time.sleep(max(0.0, due - time.perf_counter()))
-        outcome = clients.outcome()
+    client = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+
+    def publish(due_ns: int) -> None:
+        value = {"mark": MARK.decode(), "sent": due_ns}
+        data = json.dumps({"records": [{"value": value}]}, separators=(",", ":"))
+        client.request("POST", "/api/v1/topics/bench-live/records", data, headers)
+        answer = client.getresponse()
+        answer.read()
+        if answer.status >= 300:
+            raise LoadFailed(f"publishing was answered with {answer.status}")
+
+    with closing(client), subscribers(plan) as clients:
+        for seconds in (1.0, extent.latency_seconds):  # the first one warms up
+            count = int(seconds * LATENCY_RATE)
+            clients.expect(count)
+            _paced(publish, count, LATENCY_RATE)
+            outcome = clients.outcome()
     return Measurement(
         group=_GROUP,
-        what=f"publish over REST to receive, 200 subscribers, {LATENCY_RATE} records/s, p99",
+        what=f"publish over REST to receive, {GOAL_COUNT} subscribers, {LATENCY_RATE} records/s, p99",
         speeds=(LATENCY_GOAL_MS,),
         unit="ms wanted",
         reference="measured, ms",
@@ -228,67 +249,109 @@ def _latency(port: int, token: str, extent: Extent) -> Measurement:
     )
 
 
-def _memory(port: int) -> int:
-    """Resident bytes of the web process that listens on this port."""
+def _paced(action: Callable[[int], None], count: int, rate: float) -> None:
+    """Calls `action` at a steady rate with the moment when it was due, in nanoseconds; what is late is not left out."""
+    start = time.perf_counter_ns()
+    for number in range(count):
+        due = start + int(number * 1e9 / rate)
+        time.sleep(max(0.0, (due - time.perf_counter_ns()) / 1e9))
+        action(due)
+
+
+def _web_process() -> psutil.Process:
+    """The web process that serves the product."""
     for process in psutil.Process().children(recursive=True):
-        if any(part == stores.PRODUCT for part in process.cmdline()):
-            return int(process.memory_info().rss)
-    raise stores.WebFailed(f"there is no web process of port {port}")
+        if stores.PRODUCT in process.cmdline():
+            return process
+    raise stores.WebFailed("there is no web process")
 
 
 def _idle(extent: Extent) -> Iterator[Measurement]:
-    count = 10_000 if extent.rounds and extent.seconds >= 1 else 2000
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    count = IDLE_CONNECTIONS if hard == resource.RLIM_INFINITY else min(IDLE_CONNECTIONS, hard - _SPARE_DESCRIPTORS)
     with stores.web(stores.PRODUCT) as port:
+        process = _web_process()
         plan = replace(_stomp_plan(port, stores.issue_token(), "/topic/bench-idle"), connections=count)
-        before = _memory(port)
+        with subscribers(replace(plan, connections=100)):
+            pass  # what is made for the first connections is no memory of the others
+        before = process.memory_info().rss
         with subscribers(plan) as clients:
-            after = _memory(port)
-            yield Measurement(
-                group=_GROUP,
-                what=f"{count} idle connections with a subscription each, MiB of the process",
-                speeds=(IDLE_GOAL_MIB,),
-                unit="MiB wanted",
-                reference="measured, MiB",
-                reference_speeds=(after / 2**20,),
-                goal=1.0 if count == 10_000 else None,
-                details={
-                    "base_mib": round(before / 2**20, 1),
-                    "kib_each": round((after - before) / count / 1024, 2),
-                    "connects_per_second": round(clients.connects_per_second),
-                },
-            )
+            after = process.memory_info().rss
+            started, spent = time.perf_counter(), _cpu(process)
+            time.sleep(max(1.0, extent.seconds))
+            busy = (_cpu(process) - spent) / (time.perf_counter() - started)
+        yield Measurement(
+            group=_GROUP,
+            what=f"{count} idle connections with a subscription each, MiB of the process",
+            speeds=(IDLE_GOAL_MIB,),
+            unit="MiB wanted",
+            reference="measured, MiB",
+            reference_speeds=(after / 2**20,),
+            goal=1.0 if count == IDLE_CONNECTIONS else None,
+            details={
+                "base_mib": round(before / 2**20, 1),
+                "kib_each": round((after - before) / count / 1024, 2),
+                "connects_per_second": round(clients.connects_per_second),
+                "idle_cpu_percent": round(100 * busy, 1),
+            },
+        )
 
 
-def _stalled() -> Iterator[Measurement]:
-    """200 subscribers with and without one that has stopped reading, frames of 20 KiB."""
+def _cpu(process: psutil.Process) -> float:
+    times = process.cpu_times()
+    return float(times.user + times.system)
+
+
+def _stalled(extent: Extent) -> Iterator[Measurement]:
+    """Frames of 20 KB at a steady rate to ten subscribers, with and without one more that has stopped reading."""
+    count = int(STALLED_RATE * max(3.0, extent.latency_seconds / 3))
     with stores.web(stores.PRODUCT) as port:
-        token = stores.issue_token()
-        plan = replace(_stomp_plan(port, token, "/topic/bench-stalled"), connections=10)
-        large = stomp("SEND", {"destination": "/topic/bench-stalled"}, body(20_000))
+        process = _web_process()
+        ours = _ours(port, stores.issue_token(), "/topic/bench-stalled")
+        plan = replace(ours.plan, connections=10)
         speeds: dict[str, list[float]] = {"alone": [], "beside": []}
-        grown: list[float] = []
-        for _ in range(3):
+        latencies: dict[str, list[float]] = {"alone": [], "beside": []}
+        most: dict[str, list[float]] = {"alone": [], "beside": []}
+        for number in range(extent.rounds + 1):
             for name in speeds:
                 with ExitStack() as stack:
                     if name == "beside":
                         stack.enter_context(subscribers(replace(plan, connections=1, reads=False)))
                     clients = stack.enter_context(subscribers(plan))
-                    publisher = stack.enter_context(_ours(port, token, "/topic/bench-stalled").publisher())
-                    before = _memory(port)
-                    clients.expect(1000)
+                    publisher = stack.enter_context(ours.publisher())
+                    memory = [process.memory_info().rss]
+
+                    def publish(due_ns: int) -> None:
+                        text = json.dumps({"mark": MARK.decode(), "sent": due_ns, "filler": "x" * STALLED_BYTES})
+                        headers = {"destination": "/topic/bench-stalled", "content-type": "application/json"}
+                        publisher.send(stomp("SEND", headers, text.replace(" ", "")))  # noqa: B023 - called here
+                        memory.append(process.memory_info().rss)  # noqa: B023
+
+                    clients.expect(count)
                     started = time.perf_counter()
-                    for _ in range(1000):
-                        publisher.send(large)
-                    speeds[name].append(10_000 / (clients.outcome()["ended"] - started))
-                    if name == "beside":
-                        grown.append((_memory(port) - before) / 1024)
+                    _paced(publish, count, STALLED_RATE)
+                    outcome = clients.outcome()
+                    if number:  # the first round only brings the process to its size
+                        speeds[name].append(count * plan.connections / (outcome["ended"] - started))
+                        latencies[name].append(outcome["p99_ms"])
+                        most[name].append((max(memory) - memory[0]) / 1024)
         yield Measurement(
             group=_GROUP,
-            what="deliveries of 20 KiB to ten subscribers beside one that does not read",
+            what=f"deliveries of 20 KB to ten subscribers beside one that does not read, {STALLED_RATE} messages/s",
             speeds=tuple(speeds["beside"]),
             unit="deliveries/s",
             reference="without it",
             reference_speeds=tuple(speeds["alone"]),
             goal=0.95,
-            details={"process_grew_kib": round(median(grown))},
+            details={f"{name}_p99_ms": round(median(taken), 2) for name, taken in latencies.items()},
+        )
+        yield Measurement(
+            group=_GROUP,
+            what="memory that the process takes for it at most, KiB",
+            speeds=(STALLED_GOAL_KIB,),
+            unit="KiB wanted",
+            reference="measured, KiB",
+            reference_speeds=(max(1.0, median(most["beside"]) - median(most["alone"])),),
+            goal=1.0,
+            details={f"{name}_kib": round(median(taken)) for name, taken in most.items()},
         )

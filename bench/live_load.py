@@ -29,9 +29,10 @@ import uvloop
 MARK = b"^@^"
 """Stands once in each body."""
 _SENT = re.compile(rb'"sent":([0-9]{10,})')
+_TEXT, _PING, _PONG = 0x81, 0x89, 0x8A
 _AT_ONCE = 200
-_READY_SECONDS = 120.0
-_COUNT_SECONDS = 120.0
+_READY_SECONDS = 60.0
+_COUNT_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
@@ -54,12 +55,11 @@ class LoadFailed(Exception):
     """A connection was refused or ended."""
 
 
-def text_frame(text: str, mask: bytes = b"\0\0\0\0") -> bytes:
-    """A client's WebSocket text frame; a mask of zeros is legal, and leaves the text as it is."""
-    payload = text.encode()
+def client_frame(first: int, payload: bytes) -> bytes:
+    """A client's WebSocket frame; a mask of zeros is legal, and leaves the payload as it is."""
     size = len(payload)
     length = bytes([0x80 | size]) if size < 126 else bytes([0xFE]) + size.to_bytes(2, "big")
-    return b"\x81" + length + mask + payload
+    return bytes([first]) + length + bytes(4) + payload
 
 
 class _Subscriber(asyncio.Protocol):
@@ -69,7 +69,7 @@ class _Subscriber(asyncio.Protocol):
         self.load, self.number = load, number
         self.ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.upgraded = False
-        self.tail = b""
+        self.tail = self.last = b""
         self.count = 0
         self.samples = number % load.plan.sampled == 0
 
@@ -95,7 +95,7 @@ class _Subscriber(asyncio.Protocol):
                 return
             self.upgraded, self.tail = True, b""
             for frame in self.load.plan.frames:
-                self.transport.write(text_frame(frame.replace("{n}", str(self.number))))
+                self.transport.write(client_frame(_TEXT, frame.replace("{n}", str(self.number)).encode()))
             data = rest
         if not self.ready.done():
             self.tail = (self.tail + data)[-4096:]
@@ -107,6 +107,9 @@ class _Subscriber(asyncio.Protocol):
                 if not self.load.plan.reads:
                     self.transport.pause_reading()
             return
+        if data[0] == _PING:  # a server that hears nothing ends the connection; one pong too many is legal
+            self.transport.write(client_frame(_PONG, data[2 : 2 + (data[1] & 0x7F)]))
+        self.last = data
         whole = self.tail + data
         found_marks = whole.count(MARK)
         self.tail = whole[-(len(MARK) - 1) :]
@@ -119,13 +122,13 @@ class _Subscriber(asyncio.Protocol):
                 self.load.reached(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._fail(f"the connection ended: {exc}".encode())
+        self._fail(b"the connection ended (%r) after %b" % (exc, self.last[-300:]))
 
     def _fail(self, why: bytes) -> None:
         if not self.ready.done():
             self.ready.set_exception(LoadFailed(why.decode("latin-1")))
         else:
-            self.load.lost += 1
+            self.load.lose(why)
 
 
 class _Load:
@@ -139,6 +142,12 @@ class _Load:
         self.lost = 0
         self._left: set[_Subscriber] = set()
         self._all: asyncio.Future[float] | None = None
+
+    def lose(self, why: bytes) -> None:
+        """A connection ended: nobody waits for what it will not get."""
+        self.lost += 1
+        if self._all is not None and not self._all.done():
+            self._all.set_exception(LoadFailed(why.decode("latin-1")))
 
     async def connect(self) -> float:
         """Connects everybody, some at a time; connects per second."""

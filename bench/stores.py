@@ -59,6 +59,7 @@ def _set_up_django(data_dir: Path) -> None:
         os.environ.pop(name, None)
     os.environ["WAYSTATION_DATA_DIR"] = str(data_dir)
     os.environ["WAYSTATION_APPS"] = ""
+    os.environ["WAYSTATION_CONNECTIONS_PER_USER"] = "100000"  # all subscribers are one user
     os.environ["DJANGO_SETTINGS_MODULE"] = "messaging_site.settings"
     import django
     from django.core.management import call_command
@@ -118,12 +119,10 @@ def web(application: str) -> Iterator[int]:
 
 
 def web_command(application: str, descriptor: int) -> list[str | Path]:
-    """The command line of a web process, with the flags of `up`, on an inherited listening socket."""
-    return [
-        sys.executable, "-m", "uvicorn", application, "--fd", str(descriptor), "--loop", "uvloop",
-        "--http", "httptools", "--lifespan", "on", "--no-access-log", "--no-server-header",
-        "--log-level", "warning",
-    ]  # fmt: skip
+    """The command line of a web process, as `up` starts it, on an inherited listening socket."""
+    from messaging_site.management.commands.up import uvicorn_arguments
+
+    return [sys.executable, *uvicorn_arguments(application, descriptor)]
 
 
 def _await_answer(process: Process, port: int, log: Path) -> None:

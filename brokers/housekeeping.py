@@ -98,6 +98,13 @@ QUEUES = (
 OUTWARD = (Job(22, "send alert notifications", 1.0, notifications.send_due),)
 """What speaks to other servers and may have to wait for them: in a `Background` of its own."""
 
+_further: list[Job] = []
+
+
+def add(job: Job) -> None:
+    """Adds a slow job of a layer above; its number is above 99. Called when its app is made ready."""
+    _further.append(job)
+
 
 class Housekeeper:
     """Knows when each job is due in this process; `keep_going` says whether the process goes on."""
@@ -146,9 +153,10 @@ class Background:
     At the exit a job ends after the transaction that it is at.
     """
 
-    def __init__(self, jobs: Iterable[Job] = SLOW) -> None:
+    def __init__(self, jobs: Iterable[Job] | None = None) -> None:
         self._stopping = threading.Event()
-        self._housekeeper = Housekeeper(jobs, keep_going=lambda: not self._stopping.is_set())
+        due = [*SLOW, *_further] if jobs is None else jobs
+        self._housekeeper = Housekeeper(due, keep_going=lambda: not self._stopping.is_set())
         self._thread = threading.Thread(target=self._run, name="waystation-housekeeping", daemon=True)
 
     def __enter__(self) -> Self:

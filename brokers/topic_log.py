@@ -278,6 +278,12 @@ def bounds_of_topic(topic_id: int) -> list[PartitionBounds]:
         return [PartitionBounds(*row) for row in cursor.execute(SQL.bounds_of_topic, (topic_id,)).fetchall()]
 
 
+def ends_of_topic(topic_id: int) -> list[PartitionEnds]:
+    """All partitions of a topic in order, in one snapshot; none of one that is gone."""
+    with sync_cursor() as cursor:
+        return [PartitionEnds(*row[1:]) for row in cursor.execute(SQL.ends_of_topics, ([topic_id],)).fetchall()]
+
+
 async def aends_of_topics(topic_ids: Sequence[int]) -> dict[int, list[PartitionEnds]]:
     """All partitions of several topics in order, in one snapshot; a topic that is gone is missing."""
     async with acquire() as conn:

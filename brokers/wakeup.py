@@ -102,7 +102,7 @@ def announce_replays() -> None:
 def announce_change(kind: str, name: str) -> None:
     """Tells every process to forget what it remembers of a topic (`t`), token (`k`) or group (`g`).
 
-    So for the topology of exchanges and queues (`x`), whose name is empty.
+    So for the topology of exchanges and queues (`x`), and the list of live connections (`c`), which have no name.
     """
     _announcer.announce([f"{kind}{name}"])
 

@@ -22,6 +22,7 @@ from starlette.types import Receive, Scope, Send
 
 from brokers import declarations
 from brokers.rest.app import RestApplication
+from messaging_site.console import live_events
 from messaging_site.health import HealthApplication
 from messaging_site.lifespan import Lifespan
 from realtime.asgi import RealtimeApplication
@@ -34,6 +35,7 @@ rest = RestApplication()
 live = LiveHub(rest.hub, rest.coalescer)
 realtime = RealtimeApplication(live)
 streams = StreamApplication(live)
+console_events = live_events.ConsoleEvents(live)
 lifespan = Lifespan(rest, live)
 health = HealthApplication(lifespan)
 
@@ -50,6 +52,8 @@ async def http(scope: Scope, receive: Receive, send: Send) -> None:
         await rest(scope, receive, send)
     elif path in HealthApplication.PATHS:
         await health(scope, receive, send)
+    elif path == live_events.PATH:
+        await console_events(scope, receive, send)
     else:
         await django_application(dict(scope), receive, send)  # type: ignore[arg-type]
 

@@ -41,6 +41,7 @@ VARIABLES: Final = (
     "WAYSTATION_APPS",
     "WAYSTATION_PROCESSED_DAYS",
     "WAYSTATION_ALLOWED_ORIGINS",
+    "WAYSTATION_CONNECTIONS_PER_USER",
     "EMAIL_URL",
     "EMAIL_FROM",
     "DJANGO_SECRET_KEY",
@@ -78,6 +79,8 @@ class Environment:
     """How long a consumer remembers what it has processed once."""
     allowed_origins: tuple[str, ...]
     """Origins besides this server's own whose pages may open live connections."""
+    connections_per_user: int
+    """Live connections that one user may hold in one web process."""
     mail: MailServer
     mail_from: str
     secret_key: str | None = field(repr=False)
@@ -119,6 +122,7 @@ def read(environ: Mapping[str, str], base_dir: Path) -> Environment:
         apps=_apps(environ, default=EXAMPLE_APPS if database_url is None else ()),
         processed_days=_read(environ, "WAYSTATION_PROCESSED_DAYS", _whole_number(1, 3650), 30),
         allowed_origins=_read(environ, "WAYSTATION_ALLOWED_ORIGINS", _origins, ()),
+        connections_per_user=_read(environ, "WAYSTATION_CONNECTIONS_PER_USER", _whole_number(1, 100_000), 1000),
         mail=_read(environ, "EMAIL_URL", mail.parse, mail.NO_SERVER),
         mail_from=_read(environ, "EMAIL_FROM", str, "waystation@localhost"),
         secret_key=_read(environ, "DJANGO_SECRET_KEY", str, None),

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from realtime.mappings import message_mapping, send_to
     from realtime.notifications import anotify, notify
     from realtime.progress import Progress
+    from realtime.starting import position
 
 _HOMES = {
     "Progress": "realtime.progress",
@@ -21,6 +22,7 @@ _HOMES = {
     "broadcast": "realtime.broadcasting",
     "message_mapping": "realtime.mappings",
     "notify": "realtime.notifications",
+    "position": "realtime.starting",
     "send_to": "realtime.mappings",
     "send_to_user": "realtime.broadcasting",
 }
@@ -33,6 +35,7 @@ __all__ = [
     "broadcast",
     "message_mapping",
     "notify",
+    "position",
     "send_to",
     "send_to_user",
 ]

@@ -12,11 +12,12 @@ from starlette.types import Receive, Scope, Send
 from realtime import websocket
 from realtime.connections import Connection
 from realtime.hub import LiveHub
+from realtime.sockjs import answers
+from realtime.sockjs.app import SockJs
 from realtime.stomp.session import StompSession
 
 PREFIX: Final = "/ws"
 _RAW: Final = frozenset({"", "websocket"})
-_GREETING: Final = b"Welcome to SockJS!\n"
 
 
 def handles(scope: Scope) -> bool:
@@ -30,6 +31,8 @@ class RealtimeApplication:
 
     def __init__(self, live: LiveHub) -> None:
         self._live = live
+        self._sockjs = SockJs(live, self._session)
+        live.stopping.append(self._sockjs.stop)
 
     def _session(self, connection: Connection) -> StompSession:
         return StompSession(connection, self._live)
@@ -46,18 +49,8 @@ class RealtimeApplication:
             elif rest in _RAW:
                 await websocket.serve(scope, receive, send, self._live, self._session)
             else:
-                await receive()
-                await websocket.respond(scope, send, 404, "not_found", "there is no WebSocket at this path")
+                await self._sockjs(scope, receive, send, rest)
         elif rest:
-            await send({"type": "http.response.start", "status": 404, "headers": []})
-            await send({"type": "http.response.body", "body": b""})
+            await self._sockjs(scope, receive, send, rest)
         else:
-            await _greet(scope, send)
-
-
-async def _greet(scope: Scope, send: Send) -> None:
-    """What SockJS servers say to whoever looks (sockjs-protocol, base URL greeting)."""
-    known = scope["method"] in ("GET", "HEAD")
-    headers = [(b"content-type", b"text/plain; charset=UTF-8"), (b"allow", b"GET, HEAD")]
-    await send({"type": "http.response.start", "status": 200 if known else 405, "headers": headers})
-    await send({"type": "http.response.body", "body": _GREETING if scope["method"] == "GET" else b""})
+            await answers.greeting(scope, send)

@@ -22,7 +22,7 @@ class AsgiTransport:
         self.kind = kind
         self.wrap = wrap
         self._send = send
-        self._out: deque[bytes] = deque()
+        self._out: deque[bytes] = deque(maxlen=MAX_QUEUED_FRAMES)  # never reached: `put` refuses before
         self._out_bytes = 0
         self._writer: asyncio.Task[None] | None = None
         self._close: tuple[int, str] | None = None

@@ -142,8 +142,8 @@ class Broadcasts:
             return
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_CONFIRM_SECONDS):
-                for channel in missing:
-                    await self._waiting.setdefault(channel, asyncio.Event()).wait()
+                for waiting in [self._waiting.setdefault(channel, asyncio.Event()) for channel in missing]:
+                    await waiting.wait()
 
     # -- what arrives ---------------------------------------------------------------------------------------------
 

@@ -1,12 +1,14 @@
 """What the console shows of live connections: each web process writes a summary of its own to Redis while asked to.
 
 A page that looks (`reports`) leaves a mark that lasts some seconds; the processes that see it write their summaries,
-which last hardly longer. Nobody looking costs one read of a mark per process and second. Redis may lose all of it.
+which last hardly longer. Nobody looking costs one read of a mark per process and second. A summary that differs from
+the last one is announced (`c`), so that open pages look again. Redis may lose all of it.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import time
 import uuid
@@ -19,6 +21,7 @@ import redis
 import redis.asyncio
 from django.conf import settings
 
+from brokers import wakeup
 from realtime.connections import Connection
 
 WATCHED: Final = "waystation:connections:watched"
@@ -52,6 +55,10 @@ class ConnectionReport(msgspec.Struct, frozen=True):
     """Bytes that wait for the client to read."""
     last_error: str | None
     subscriptions: dict[str, str]
+    rate: float | None = None
+    """Messages sent per second since the report before; None in the first one."""
+    silent_s: int | None = None
+    """Seconds since the client sent anything, be it a heart-beat; None for a stream, whose clients send nothing."""
 
 
 class ProcessReport(msgspec.Struct, frozen=True):
@@ -105,8 +112,8 @@ def reports() -> list[ProcessReport]:
     return look().processes
 
 
-def report_of(connection: Connection) -> ConnectionReport:
-    """A connection as it is now."""
+def report_of(connection: Connection, rate: float | None = None) -> ConnectionReport:
+    """A connection as it is now; it is sent so many messages per second."""
     principal = connection.principal
     return ConnectionReport(
         id=connection.id,
@@ -124,6 +131,8 @@ def report_of(connection: Connection) -> ConnectionReport:
         buffered=connection.transport.buffered(),
         last_error=connection.last_error,
         subscriptions=dict(list(connection.subscriptions.items())[:MOST_SUBSCRIPTIONS]),
+        rate=rate,
+        silent_s=None if connection.protocol == "sse" else round(connection.silent_for()),
     )
 
 
@@ -133,24 +142,49 @@ class Reporter:
     def __init__(self, connections: Mapping[str, Connection]) -> None:
         self._connections = connections
         self._process = uuid.uuid4().hex
+        self._sent: dict[str, int] = {}
+        """What each connection had been sent at the summary before."""
+        self._summed_at: float | None = None
 
     def summary(self) -> ProcessReport:
         """All connections of this process, those with most waiting bytes first."""
-        listed = [report_of(connection) for connection in self._connections.values()]
+        now = time.monotonic()
+        seconds = None if self._summed_at is None else max(now - self._summed_at, 0.001)
+        listed = [report_of(each, self._rate(each, seconds)) for each in self._connections.values()]
+        self._summed_at, self._sent = now, {each.id: each.sent for each in listed}
         listed.sort(key=lambda report: (-report.buffered, -report.connected_at))
         return ProcessReport(self._process, os.getpid(), time.time(), len(listed), listed[:MOST_LISTED])
 
+    def _rate(self, connection: Connection, seconds: float | None) -> float | None:
+        before = self._sent.get(connection.id)
+        return None if seconds is None or before is None else round((connection.sent - before) / seconds, 1)
+
+    def _nobody_looks(self) -> None:
+        self._sent, self._summed_at = {}, None
+
     async def run(self) -> None:
-        """Reports until it is cancelled."""
+        """Reports until it is cancelled, then takes the report back."""
         client = redis.asyncio.Redis.from_url(settings.REDIS_URL, socket_timeout=2.0, socket_connect_timeout=2.0)
+        key = f"{_KEY}{self._process}"
+        announced: list[ConnectionReport] | None = None
         try:
             while True:
                 try:
                     if await client.exists(WATCHED):
-                        text = msgspec.json.encode(self.summary())
-                        await client.set(f"{_KEY}{self._process}", text, ex=_LASTS_SECONDS)
+                        summary = self.summary()
+                        await client.set(key, msgspec.json.encode(summary), ex=_LASTS_SECONDS)
+                        shown = [msgspec.structs.replace(each, silent_s=None) for each in summary.connections]
+                        if shown != announced:
+                            announced = shown
+                            wakeup.announce_change("c", "")
+                    else:
+                        self._nobody_looks()
                 except (redis.RedisError, OSError):
                     pass  # the console says that it knows nothing
                 await asyncio.sleep(_EVERY_SECONDS)
         finally:
+            if announced is not None:
+                with contextlib.suppress(redis.RedisError, OSError):
+                    await client.delete(key)
+                wakeup.announce_change("c", "")
             await client.aclose()

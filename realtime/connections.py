@@ -72,6 +72,7 @@ class Connection:
         "_sent_at",
         "_wheel",
         "address",
+        "busy",
         "connected_at",
         "credential",
         "dropped",
@@ -120,6 +121,8 @@ class Connection:
         """Ids of its subscriptions and what they are, for people; kept by the session."""
         self.opened = False
         """The protocol's own greeting is done, such as CONNECT by CONNECTED; the session says so (`expect_login`)."""
+        self.busy = False
+        """What the peer sent is being handled, and nothing more is read meanwhile: its silence proves nothing."""
         self.ended = False
         """Nothing can be written any more: it failed, was closed, or the peer has gone."""
         self.on_fail: Callable[[BrokerError, str | None], bytes] | None = None
@@ -173,15 +176,31 @@ class Connection:
 
         Raises: PolicyViolation (`rate_limited`) for too many messages.
         """
-        self._heard_at = now = self._wheel.now
+        self._heard_at = self._wheel.now
         if not messages:
             return
         self.received += messages
         metrics.received.count += messages
+        self.spend(messages)
+
+    def spend(self, messages: int) -> None:
+        """Takes these from what the peer may send; heart-beats and pieces of messages are no messages, but not free.
+
+        Raises: PolicyViolation (`rate_limited`).
+        """
+        now = self._wheel.now
         self._burst = min(RECEIVED_AT_ONCE, self._burst + (now - self._burst_at) * RECEIVED_PER_SECOND) - messages
         self._burst_at = now
         if self._burst < 0:
             raise PolicyViolation(f"more than {RECEIVED_PER_SECOND} messages per second", "rate_limited")
+
+    def pause(self) -> float:
+        """Seconds until the peer may send more; 0 is now.
+
+        Whoever waits so long never exceeds the limit, and leaves something of it for messages that nobody waits with.
+        """
+        burst = self._burst + (self._wheel.now - self._burst_at) * RECEIVED_PER_SECOND
+        return max(0.0, (1 + RECEIVED_AT_ONCE / 20 - burst) / RECEIVED_PER_SECOND)
 
     def keep_alive(self, beat: bytes, send_every: float, expect_every: float) -> None:
         """Agrees on heart-beats, in seconds; 0 is none (STOMP 1.2, heart-beating).
@@ -203,6 +222,8 @@ class Connection:
             return None
         waits = []
         if self._expect_every:
+            if self.busy:
+                self._heard_at = now
             silent = now - self._heard_at
             if silent > MISSED_BEATS * self._expect_every:
                 self.last_error = "heart_beat_missed"
@@ -215,6 +236,10 @@ class Connection:
                 return None
             waits.append(period - (now - self._sent_at))
         return max(min(waits), 0.0)
+
+    def silent_for(self) -> float:
+        """Seconds since the peer sent anything."""
+        return max(0.0, self._wheel.now - self._heard_at)
 
     # -- ending ---------------------------------------------------------------------------------------------------
 

@@ -42,10 +42,12 @@ class SessionCredential:
     """A session of the console. Believed only from an allowed origin: a browser sends its cookie from anywhere."""
 
     key: str
+    of_staff: bool = False
+    """It counts only while its user may use the console."""
 
     async def principal(self) -> Principal:
         """The user who signed in, as Django would know it by the cookie; raises `InvalidToken` and `Unavailable`."""
-        found = (await in_thread(_of_sessions, [self.key])).get(self.key)
+        found = (await in_thread(_of_sessions, [self])).get(self)
         if found is None:
             raise InvalidToken("the session has ended")
         return found
@@ -67,8 +69,8 @@ async def current(credentials: Collection[Credential]) -> dict[Credential, Princ
         of_digests = await access.aprincipals([each.digest for each in some])
         answers |= {each: of_digests[each.digest] for each in some if each.digest in of_digests}
     for few in _pieces(sessions):
-        of_keys = await in_thread(_of_sessions, [each.key for each in few])
-        answers |= {each: of_keys[each.key] for each in few if each.key in of_keys}
+        of_sessions = await in_thread(_of_sessions, few)
+        answers |= {each: principal for each, principal in of_sessions.items()}  # noqa: C416 - a wider type of keys
     return answers
 
 
@@ -77,8 +79,9 @@ def _pieces(items: Sequence[T]) -> Iterable[Sequence[T]]:
         yield items[start : start + _ASKED_AT_ONCE]
 
 
-def _of_sessions(keys: Sequence[str]) -> dict[str, Principal]:
-    """What `django.contrib.auth.get_user` does with a request, for the keys of many sessions, in three queries."""
+def _of_sessions(credentials: Sequence[SessionCredential]) -> dict[SessionCredential, Principal]:
+    """What `django.contrib.auth.get_user` does with a request, for many sessions, in three queries."""
+    keys = {each.key for each in credentials}
     store = import_module(settings.SESSION_ENGINE).SessionStore
     rows = store.get_model_class().objects.filter(session_key__in=keys, expire_date__gt=timezone.now())
     sessions: dict[str, dict[str, Any]] = {row.session_key: store().decode(row.session_data) for row in rows}
@@ -86,13 +89,16 @@ def _of_sessions(keys: Sequence[str]) -> dict[str, Principal]:
     users = {
         str(user.pk): user for user in get_user_model()._default_manager.filter(pk__in=ids).prefetch_related("grants")
     }
-    found: dict[str, Principal] = {}
-    for key, session in sessions.items():
+    found: dict[SessionCredential, Principal] = {}
+    for credential in credentials:
+        session = sessions.get(credential.key, {})
         user = users.get(str(session.get(SESSION_KEY)))
         known = session.get(HASH_SESSION_KEY, "")
         # A new password ends the sessions that were begun with the old one.
-        if user is not None and user.is_active and constant_time_compare(known, user.get_session_auth_hash()):
-            found[key] = access.principal_of_user(user)
+        if user is None or not user.is_active or not constant_time_compare(known, user.get_session_auth_hash()):
+            continue
+        if user.is_staff or not credential.of_staff:
+            found[credential] = access.principal_of_user(user)
     return found
 
 
@@ -101,7 +107,7 @@ def of_token(token: str) -> TokenCredential:
     return TokenCredential(access.well_formed_digest(token))
 
 
-def of_cookies(headers: Iterable[tuple[bytes, bytes]]) -> SessionCredential | None:
+def of_cookies(headers: Iterable[tuple[bytes, bytes]], *, of_staff: bool = False) -> SessionCredential | None:
     """The console's session among a request's cookies, if any. Look at the request's origin first."""
     for name, value in headers:
         if name == b"cookie" and len(value) <= _LONGEST_COOKIES:
@@ -110,7 +116,7 @@ def of_cookies(headers: Iterable[tuple[bytes, bytes]]) -> SessionCredential | No
             except CookieError:
                 continue
             if found := cookies.get(settings.SESSION_COOKIE_NAME):
-                return SessionCredential(found.value)
+                return SessionCredential(found.value, of_staff)
     return None
 
 

@@ -151,8 +151,9 @@ class Feed:
         for number, page in pages.items():
             if page.start > self.heads[number]:
                 self._skip(number, page.start)
-            for part in batches(page.records):
-                await self._deliver(part)
+        for part in batches([record for page in pages.values() for record in page.records]):
+            await self._deliver(part)  # of several partitions together: each batch costs every subscriber a write
+        for number, page in pages.items():
             self.heads[number] = max(self.heads[number], page.next_offset)
             if page.next_offset < page.latest_offset:
                 self._wanted.add(number)

@@ -77,6 +77,13 @@ class Joined:
             return self._token(dict(enumerate(self._feed.stood_at(self))), self._gaps)
         return self._token(self._offsets, self._gaps)
 
+    def tell_gaps(self) -> dict[int, int]:
+        """The first offset left of each partition with a gap that no record has told of yet; they count as told now."""
+        told = {n: gap.left for n, gap in self._gaps.items()} if self.caught_up else {}
+        if told:
+            self._gaps = {}
+        return told
+
     def stop(self, error: BrokerError) -> None:
         """Ends it from this side."""
         if not self.left:

@@ -44,7 +44,7 @@ class PageReader:
         self._shared = asyncio.Semaphore(READS_AT_ONCE)
         self._catching_up = 0
         self._pages: dict[int, list[Page]] = {}
-        self._order: deque[tuple[int, Page, int]] = deque()
+        self._order: deque[tuple[int, Page, int]] = deque(maxlen=KEPT_PAGES + 1)
         self._bytes = 0
 
     def ring_bytes(self) -> int:

@@ -30,7 +30,7 @@ class Ring:
     def __init__(self, low: list[int]) -> None:
         self.low = low
         self.bytes = 0
-        self._records: deque[tuple[Record, int]] = deque()
+        self._records: deque[tuple[Record, int]] = deque(maxlen=MAX_RECORDS + 1)
 
     def __len__(self) -> int:
         return len(self._records)

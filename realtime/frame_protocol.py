@@ -2,8 +2,8 @@
 
 uvicorn is told of it by `--ws realtime.frame_protocol:FrameProtocol`; `websocket` finds it in the scope. An ASGI `send`
 costs several microseconds a message and waits behind a client that does not read, and only the socket itself can be cut
-off then. It leans on names inside of uvicorn's class, whose version is pinned; `tests/protocol/stomp/
-test_websocket_frames.py` says when they change, and other servers are served through `asgi_transport`.
+off then. It leans on names inside of uvicorn's class, whose version is pinned; `tests/integration/realtime/
+test_connections.py` says when they change, and other servers are served through `asgi_transport`.
 """
 
 from __future__ import annotations
@@ -31,6 +31,8 @@ SEND_BUFFER_BYTES: Final = 128 * 1024
 GRACE_SECONDS: Final = 5.0
 """How long a client may take to read the last word and answer the close."""
 GOING_AWAY: Final = 1001
+_NOTHING: Final[deque[bytes]] = deque(maxlen=0)
+"""The queue of all connections that were never held up."""
 
 
 class FrameProtocol(WebSocketsSansIOProtocol):
@@ -43,7 +45,7 @@ class FrameProtocol(WebSocketsSansIOProtocol):
     def connection_made(self, transport: BaseTransport) -> None:
         """uvicorn: the connection is there."""
         super().connection_made(transport)
-        self.out: deque[bytes] = deque()
+        self.out = _NOTHING
         self.room: asyncio.Future[None] | None = None
         connected: socket.socket | None = transport.get_extra_info("socket")
         if connected is not None:
@@ -53,6 +55,7 @@ class FrameProtocol(WebSocketsSansIOProtocol):
     def handle_connect(self, event: Request) -> None:
         """uvicorn: the handshake's request."""
         super().handle_connect(event)
+        event.headers.clear()  # the parser keeps them as long as the connection; the scope has them
         if hasattr(self, "scope"):  # a request that is no handshake was answered already
             self.scope["extensions"][EXTENSION] = self  # type: ignore[assignment]
 
@@ -67,9 +70,14 @@ class FrameProtocol(WebSocketsSansIOProtocol):
         # An empty queue takes a frame of any size: it is not the client's fault.
         if self.out and (self.out_bytes + size > MAX_QUEUED_BYTES or len(self.out) >= MAX_QUEUED_FRAMES):
             return False
-        self.out.append(frame)
+        self._queue((frame,))
         self.out_bytes += size
         return True
+
+    def _queue(self, frames: Sequence[bytes]) -> None:
+        if self.out is _NOTHING:
+            self.out = deque(maxlen=MAX_QUEUED_FRAMES)  # never reached: `put` refuses before
+        self.out.extend(frames)
 
     def buffered(self) -> int:
         """Bytes that wait in this process."""
@@ -105,7 +113,7 @@ class FrameProtocol(WebSocketsSansIOProtocol):
         self.out.clear()
         self.out_bytes = 0
         if self.paused:
-            self.out.extend(last)
+            self._queue(last)
         else:
             self.transport.write(b"".join(last))
         if self.read_paused:  # to see the client's close
@@ -125,6 +133,8 @@ class FrameProtocol(WebSocketsSansIOProtocol):
     async def send(self, message: ASGISendEvent) -> None:
         """uvicorn: the application's messages; used to accept or to refuse, not for what is delivered."""
         await super().send(message)
+        if message["type"] == "websocket.accept":
+            self.response.headers.clear()
         if self.initial_response is not None and self.close_sent:
             self.handshake_complete = True  # answered in full: else uvicorn logs an error for each refusal
 

@@ -6,6 +6,8 @@ subscribed now; the registry knows every connection. Everything here lives on on
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+
 from brokers import wakeup
 from brokers.coalescer import Coalescer
 from realtime.broadcasts import Broadcasts
@@ -28,6 +30,8 @@ class LiveHub:
         self.queues = QueueFeeds(hub)
         self.temporary_queues = TemporaryQueues()
         self.registry = Registry(hub)
+        self.stopping: list[Callable[[], Awaitable[None]]] = []
+        """What surfaces have to end that is no connection."""
 
     def start(self) -> None:
         """Begins to listen and to watch over connections; call it inside the running event loop."""
@@ -44,6 +48,8 @@ class LiveHub:
     async def stop(self) -> None:
         """Ends everything; connections that are still open are cut."""
         self.registry.drain()
+        for stop in self.stopping:
+            await stop()
         await self.temporary_queues.drain()
         await self.queues.stop()
         await self.plain.stop()

@@ -36,6 +36,7 @@ class Notification(models.Model):
 
     class Meta:
         db_table = "realtime_notification"
+        indexes = [models.Index(fields=["created_at"], name="realtime_notification_age")]
 
     def __str__(self) -> str:
         return f"{self.inbox_id}-{self.number} {self.kind}"

@@ -70,6 +70,18 @@ def is_page(headers: Iterable[tuple[bytes, bytes]]) -> bool:
     return header(pairs, b"sec-fetch-site") == "same-origin"
 
 
+def is_own_page(headers: Iterable[tuple[bytes, bytes]]) -> bool:
+    """Whether nothing says that a page of another origin sent this: for what the console's own pages ask for.
+
+    Over plain HTTP browsers send neither header with a GET; a cookie that is SameSite comes with own pages only.
+    """
+    pairs = list(headers)
+    origin = header(pairs, b"origin")
+    parsed = _parsed(origin or "")
+    own = origin is None or (parsed is not None and _is_same(parsed, header(pairs, b"host") or ""))
+    return own and header(pairs, b"sec-fetch-site") in (None, "same-origin")
+
+
 def _is_same(origin: _Origin, host: str) -> bool:
     match = _HOST.fullmatch(host)
     if match is None:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections import deque
 from collections.abc import Collection, Sequence
 from typing import Final, Protocol
 
@@ -188,7 +187,7 @@ class _Feed:
 
     def __init__(self, queue: QueueInfo, hub: wakeup.Hub) -> None:
         self.queue = queue
-        self.consumers: deque[Consumer] = deque()
+        self.consumers: list[Consumer] = []
         """Who is next comes first."""
         self.task: asyncio.Task[None] | None = None
         self.has_doubts = False
@@ -267,8 +266,8 @@ class _Feed:
             found = [each for each in list(self.consumers) if each.name == active and each.room() > 0]
             return found[0] if found else None
         for _ in range(len(self.consumers)):
-            first = self.consumers[0]
-            self.consumers.rotate(-1)
+            first = self.consumers.pop(0)
+            self.consumers.append(first)
             if first.room() > 0:
                 return first
         return None

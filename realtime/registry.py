@@ -13,6 +13,8 @@ import resource
 from collections import Counter
 from typing import Final
 
+from django.conf import settings
+
 from brokers import wakeup
 from brokers.access import Principal
 from brokers.errors import BrokerError, Unavailable
@@ -29,8 +31,8 @@ MAX_CONNECTIONS: Final = 20_000
 """Live connections of one process."""
 EXPECTED_CONNECTIONS: Final = 10_000
 """A process that cannot hold as many says so when it starts."""
-MAX_PER_USER: Final = 100
-"""Live connections of one user in one process."""
+MAX_PER_USER: Final = 1000
+"""Live connections of one user in one process, unless the Django setting `LIVE_CONNECTIONS_PER_USER` says otherwise."""
 SPARE_DESCRIPTORS: Final = 1_000
 """What else a process opens: stores, files, requests."""
 LOGIN_SECONDS: Final = 10.0
@@ -52,6 +54,7 @@ class Registry:
         self._per_user: Counter[str] = Counter()
         self._counted: dict[str, str] = {}
         self._limit = MAX_CONNECTIONS
+        self._limit_per_user = int(getattr(settings, "LIVE_CONNECTIONS_PER_USER", MAX_PER_USER))
         self._tasks: list[asyncio.Task[None]] = []
         self._asking: set[asyncio.Task[None]] = set()
         self._reporter = Reporter(self.connections)
@@ -147,12 +150,14 @@ class Registry:
     def admit(self, connection: Connection, principal: Principal, credential: Credential | None) -> None:
         """Says whose the connection is, once it is known.
 
-        Raises: PolicyViolation (`too_many_connections`) when the user has `MAX_PER_USER` in this process.
+        Raises: PolicyViolation (`too_many_connections`) when the user has as many in this process as one may.
         """
         user = principal.user_name()
         if self._counted.get(connection.id) != user:
-            if self._per_user[user] >= MAX_PER_USER:
-                raise PolicyViolation(f"{MAX_PER_USER} live connections are open for this user", "too_many_connections")
+            if self._per_user[user] >= self._limit_per_user:
+                raise PolicyViolation(
+                    f"{self._limit_per_user} live connections are open for this user already", "too_many_connections"
+                )
             self._uncount(connection)
             self._per_user[user] += 1
             self._counted[connection.id] = user

@@ -1,6 +1,6 @@
 """A STOMP session over a WebSocket: the handshake, and then what comes in to the session.
 
-`asgi` calls `serve` for `/ws`; the WebSocket of SockJS takes `handshake` and `transport_for` from here. On uvicorn with
+`asgi` calls `serve` for `/ws`, and SockJS in a `Dialect` of its own. On uvicorn with
 `FrameProtocol` nothing is sent through ASGI after the handshake.
 """
 
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from functools import cache
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 from starlette.types import Message, Receive, Scope, Send
@@ -93,46 +94,66 @@ async def respond(scope: Scope, send: Send, status: int, code: str, detail: str)
     await send({"type": "websocket.http.response.body", "body": body, "more_body": False})
 
 
-def transport_for(scope: Scope, send: Send, kind: str, encode: Callable[[bytes], bytes] | None = None) -> Transport:
-    """The best transport that the server of this scope has.
-
-    `encode` makes a message's content of a payload (SockJS: an array of JSON); a function of a module.
-    """
+def transport_for(scope: Scope, send: Send, kind: str) -> Transport:
+    """The best transport that the server of this scope has."""
     protocol = (scope.get("extensions") or {}).get(EXTENSION)
     if isinstance(protocol, FrameProtocol):
-        return FrameTransport(protocol, kind, message_frame if encode is None else _framed(encode))
-    return AsgiTransport(send, kind, content if encode is None else encode)
+        return FrameTransport(protocol, kind, message_frame)
+    return AsgiTransport(send, kind, content)
 
 
-_framings: dict[Callable[[bytes], bytes], Callable[[bytes], bytes]] = {}
+def wrapping(transport: Transport, encode: Callable[[bytes], bytes]) -> Callable[[bytes], bytes]:
+    """The `wrap` over such a transport of what makes a message's content otherwise (SockJS: an array of JSON)."""
+    return _framed(encode) if isinstance(transport, FrameTransport) else encode
 
 
+@cache
 def _framed(encode: Callable[[bytes], bytes]) -> Callable[[bytes], bytes]:
     """One function for all connections of an encoding, since it is part of what an encoded batch is known by."""
-    if encode not in _framings:
-        _framings[encode] = lambda payload: message_frame(encode(payload))
-    return _framings[encode]
+    return lambda payload: message_frame(encode(payload))
+
+
+class Dialect(NamedTuple):
+    """How a session's payloads travel over a WebSocket."""
+
+    kind: str = "websocket"
+    """Of its transports, for people."""
+    subprotocols: Sequence[str] = SUBPROTOCOLS
+    speak: Callable[[Transport], Transport] | None = None
+    """Makes the connection's transport of what carries plain messages, as soon as the WebSocket is open."""
+    decode: Callable[[Message], Sequence[bytes]] | None = None
+    """What the session gets of a message; it may raise `BrokerError`."""
+
+
+PLAIN: Final = Dialect()
 
 
 async def serve(
-    scope: Scope, receive: Receive, send: Send, live: LiveHub, make: Callable[[Connection], Session]
+    scope: Scope,
+    receive: Receive,
+    send: Send,
+    live: LiveHub,
+    make: Callable[[Connection], Session],
+    dialect: Dialect = PLAIN,
 ) -> None:
     """Serves one WebSocket from its handshake to its end."""
     if (await receive())["type"] != "websocket.connect":
         return
     try:
         live.registry.check_room()
-        found = await handshake(scope)
+        found = await handshake(scope, subprotocols=dialect.subprotocols)
     except BrokerError as error:
         await refuse(scope, send, error)
         return
-    transport = transport_for(scope, send, "websocket")
+    carrier = transport_for(scope, send, dialect.kind)
     await send({"type": "websocket.accept", "subprotocol": found.subprotocol})
+    transport = carrier if dialect.speak is None else dialect.speak(carrier)
     connection = open_connection(scope, live, transport, found)
+    scope["headers"] = []  # thousands of idle connections would keep them
     if connection is not None:
-        await converse(receive, live, connection, make(connection))
-    if isinstance(transport, AsgiTransport):
-        await transport.wait_gone()
+        await _converse(receive, live, connection, make(connection), carrier, dialect)
+    if isinstance(carrier, AsgiTransport):
+        await carrier.wait_gone()
 
 
 def open_connection(scope: Scope, live: LiveHub, transport: Transport, found: Handshake) -> Connection | None:
@@ -153,33 +174,24 @@ def open_connection(scope: Scope, live: LiveHub, transport: Transport, found: Ha
     return connection
 
 
-async def converse(
-    receive: Receive,
-    live: LiveHub,
-    connection: Connection,
-    session: Session,
-    *,
-    decode: Callable[[Message], Sequence[bytes]] | None = None,
+async def _converse(
+    receive: Receive, live: LiveHub, connection: Connection, session: Session, carrier: Transport, dialect: Dialect
 ) -> None:
-    """Gives the session what comes in, until the connection is over.
-
-    `decode` makes what the session gets of a WebSocket message (SockJS: its array of strings); it may raise a
-    `BrokerError`.
-    """
+    """Gives the session what comes in, until the connection is over."""
     try:
         while not connection.ended:
             message = await receive()
             if message["type"] == "websocket.disconnect":
                 break
             connection.heard()
-            for data in (payload(message),) if decode is None else decode(message):
+            for data in (payload(message),) if dialect.decode is None else dialect.decode(message):
                 await session.received(data)
     except BrokerError as error:
         connection.fail(error)
     finally:
         live.registry.close(connection)
-        if isinstance(connection.transport, AsgiTransport) and not connection.transport.closing:
-            connection.transport.gone()
+        if isinstance(carrier, AsgiTransport) and not carrier.closing:
+            carrier.gone()
         await session.closed()
 
 

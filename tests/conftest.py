@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 
 import httpx
@@ -47,3 +48,12 @@ def api(server: Server) -> Iterator[httpx.Client]:
     """An HTTP client of the administrator."""
     with server.client() as client:
         yield client
+
+
+@pytest.fixture(autouse=True)
+def _keeps_no_locks_connections() -> Iterator[None]:
+    """The test's database can be dropped: idle connections of locks would stand in its way."""
+    yield
+    locks = sys.modules.get("scheduling.locks.connections")
+    if locks is not None:
+        locks.close()

@@ -25,6 +25,8 @@ class EventReader:
     """Takes bytes as they come, and gives events; remembers what a browser would."""
 
     last_id: str = ""
+    seen_id: str = ""
+    """The last id whose event was complete: what a browser sends when it connects again."""
     retry: int | None = None
     comments: list[str] = field(default_factory=list)
     _text: str = ""
@@ -39,11 +41,11 @@ class EventReader:
         while (line := self._line()) is not None:
             if line:
                 self._field(line)
-            elif self._data:
+                continue
+            self.seen_id = self.last_id
+            if self._data:
                 found.append(Event(self._name or "message", "\n".join(self._data), self.last_id))
-                self._name, self._data = "", []
-            else:
-                self._name = ""
+            self._name, self._data = "", []
         return found
 
     def _line(self) -> str | None:

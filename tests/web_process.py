@@ -15,6 +15,7 @@ import uvicorn
 async def serving(application: Any, **options: Any) -> AsyncIterator[str]:
     """uvicorn as `up` configures it, without a lifespan; yields `127.0.0.1:<port>`."""
     listener = socket.create_server(("127.0.0.1", 0))
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # as `up` does; connections inherit it
     given: dict[str, Any] = {
         "ws": "realtime.frame_protocol:FrameProtocol",
         "http": "httptools",

@@ -51,8 +51,10 @@ _PARAMETERS: dict[str, dict[str, Any]] = {
     "binding_id": {"type": "integer", "minimum": 1, "maximum": 2**63 - 1},
     "dead_letter_id": {"type": "integer", "minimum": 1, "maximum": 2**63 - 1},
     "replay_id": {"type": "integer", "minimum": 1, "maximum": 2**63 - 1},
+    "Last-Event-ID": {"type": "string", "maxLength": 11_000, "pattern": "^[\\x20-\\x7e]*$"},
 }
 _IDENTIFIER = {"type": "string", "pattern": "^[A-Za-z0-9._-]{1,64}$"}
+_HEADER_TEXT = {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[\\x20-\\x7e]+$"}
 _REFINEMENTS = schemas.REFINEMENTS | queue_schemas.REFINEMENTS | message_schemas.REFINEMENTS
 _HEADERS = {
     401: {"WWW-Authenticate": "How to send a token."},
@@ -67,6 +69,7 @@ def document(operations: Sequence[Operation]) -> dict[str, Any]:
     types: list[Any] = [Problem]
     for operation in operations:
         types += [kind for kind in (operation.body, *operation.answers.values()) if kind is not None]
+        types += operation.mentioned
     components = _components(types)
     paths: dict[str, dict[str, Any]] = defaultdict(dict)
     for operation in operations:
@@ -202,7 +205,7 @@ def _parameters(operation: Operation) -> Iterable[dict[str, Any]]:
             "in": "header",
             "required": False,
             "description": text,
-            "schema": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[\\x20-\\x7e]+$"},
+            "schema": _PARAMETERS.get(name, _HEADER_TEXT),
         }
 
 

@@ -101,6 +101,8 @@ class Operation:
     answers: Mapping[int, type[msgspec.Struct] | None]
     problems: tuple[type[BrokerError], ...] = ()
     answer_type: str = JSON_TYPE
+    mentioned: tuple[type[msgspec.Struct], ...] = ()
+    """Further shapes that those of the answers refer to by name."""
     headers: tuple[tuple[str, str], ...] = ()
     """Request headers it reads, with their meaning."""
     answer_headers: tuple[tuple[str, str], ...] = ()

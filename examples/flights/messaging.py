@@ -1,4 +1,6 @@
-"""What the flights example declares: a topic, the group that counts its departures, and the queues of delayed ones."""
+"""What the flights example declares: its topics, the group that counts departures, and the queues of delayed ones."""
+
+import msgspec
 
 from brokers import (
     BatchListenerFailed,
@@ -6,6 +8,7 @@ from brokers import (
     binding,
     exchange,
     idempotent,
+    publish_many,
     queue,
     queue_listener,
     send_many,
@@ -14,12 +17,16 @@ from brokers import (
 )
 from brokers.queues.message import Message
 from brokers.record import Record
+from examples.flights import board
 from examples.flights.counting import Counts
 from examples.flights.delays import CREW_DESK, CREW_DESK_MS, TOP_PRIORITY, as_message, is_worth_a_message
-from examples.flights.models import AircraftTotal, CarrierTotal, Rebooking, StandbyCall
+from examples.flights.models import AircraftTotal, CarrierTotal, Departure, Rebooking, StandbyCall
 
 DEPARTURES = topic("departures", partitions=6)
 DELAYS = "delays"
+
+# What changes on the departures board, for the browsers that show it (`views`).
+BOARD = topic("departure-board", partitions=3)
 
 DELAYED = exchange("delays", type="topic")
 REBOOKING = queue("rebooking", max_priority=TOP_PRIORITY)
@@ -45,10 +52,11 @@ binding(ESCALATION, queue=STANDBY)
 def count_departures(records: list[Record]) -> None:
     """Counts the flights of one poll and sends the delayed ones, or says which of them cannot be counted.
 
-    Totals, messages and the group's offset are one transaction.
+    Totals, board, messages and the group's offset are one transaction: whoever sees a row of the board sees its record.
     """
     counts = Counts()
     delayed = []
+    entries = {}
     for index, record in enumerate(records):
         try:
             flight = counts.add(record.value, record.partition)
@@ -56,8 +64,12 @@ def count_departures(records: list[Record]) -> None:
             raise BatchListenerFailed(index) from error
         if is_worth_a_message(flight):
             delayed.append(as_message(flight, record.partition, record.offset, record.timestamp))
+        if entry := board.entry(record.value):
+            entries[entry.id] = entry
     AircraftTotal.add(counts.by_aircraft)
     CarrierTotal.add(counts.by_carrier)
+    Departure.put(entries.values())
+    publish_many(BOARD, [{"key": entry.id, "value": msgspec.to_builtins(entry)} for entry in entries.values()])
     send_many(DELAYED, delayed)
 
 

@@ -1,13 +1,16 @@
-"""What the handlers write: totals of each aircraft and each carrier, and what is done about delayed flights."""
+"""What the handlers write: totals, the departures board, and what is done about delayed flights."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
 from typing import Any, Self
 
+import msgspec
 from django.db import connection, models
 from django.db.models.functions import Now
 
+from examples.flights.board import Entry
 from examples.flights.counting import Count
 
 ADD_TO_AIRCRAFT = """
@@ -25,6 +28,11 @@ ADD_TO_CARRIERS = """
       departures = t.departures + excluded.departures,
       delay_minutes = t.delay_minutes + excluded.delay_minutes,
       cancelled = t.cancelled + excluded.cancelled
+"""
+PUT_ON_BOARD = """
+    insert into flights_departure (id, scheduled_at, flight, origin, destination, delay_minutes)
+    select * from unnest(%s::text[], %s::timestamptz[], %s::text[], %s::text[], %s::text[], %s::int[])
+    on conflict (id) do update set destination = excluded.destination, delay_minutes = excluded.delay_minutes
 """
 
 
@@ -83,6 +91,31 @@ class CarrierTotal(Total):
         _execute(ADD_TO_CARRIERS, [(*key, *count) for key, count in sorted(counts.items())])
 
 
+class Departure(models.Model):
+    """One departure on the board; its fields are those of `board.Entry`."""
+
+    id = models.TextField(primary_key=True, db_collation="C")
+    scheduled_at = models.DateTimeField()
+    flight = models.TextField()
+    origin = models.TextField()
+    destination = models.TextField()
+    delay_minutes = models.IntegerField(null=True)
+
+    class Meta:
+        db_table = "flights_departure"
+        ordering = ["-scheduled_at", "id"]
+        indexes = [models.Index(fields=["-scheduled_at", "id"], name="flights_departure_newest")]
+
+    def __str__(self) -> str:
+        return self.id
+
+    @classmethod
+    def put(cls, entries: Iterable[Entry]) -> None:
+        """Writes rows, each id once, or writes them anew; ordered as `AircraftTotal.add` is."""
+        rows = sorted(msgspec.structs.astuple(entry) for entry in entries)
+        _execute(PUT_ON_BOARD, rows)
+
+
 class DelayedFlight(models.Model):
     """What was done about one delayed flight."""
 
@@ -127,7 +160,7 @@ class StandbyCall(DelayedFlight):
         db_table = "flights_standby_call"
 
 
-def _execute(statement: str, rows: list[tuple[str | int, ...]]) -> None:
+def _execute(statement: str, rows: Sequence[tuple[str | int | datetime | None, ...]]) -> None:
     if rows:
         with connection.cursor() as cursor:
             cursor.execute(statement, [list(column) for column in zip(*rows, strict=True)])

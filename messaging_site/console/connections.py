@@ -23,7 +23,7 @@ from messaging_site.console.failure_words import Word
 from messaging_site.console.fields import Form
 from messaging_site.console.permissions import actor, authorize, may, requires
 from realtime import connection_reports, disconnecting
-from realtime.connection_reports import ConnectionReport, Look
+from realtime.connection_reports import ConnectionReport, Look, ProcessReport
 
 RESOURCE: Final = ("server", "connections")
 """What a permission on live connections is granted on."""
@@ -46,6 +46,27 @@ class Row:
     """What it subscribed to first, in words."""
     further: int
     """How many subscriptions there are besides."""
+    pid: int
+    """The web process that holds it."""
+    heard_at: datetime | None
+    """When its client was last heard; None for a stream, whose clients say nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """One web process as a line above the list."""
+
+    id: str
+    pid: int
+    reported_at: datetime
+    total: int
+    subscriptions: int
+    rate: float
+    """Messages sent per second over all of its connections."""
+    waiting: int
+    dropped: int
+    chosen: bool
+    """The list shows its connections only."""
 
 
 class ReasonForm(Form):
@@ -68,9 +89,11 @@ def listing(request: HttpRequest) -> HttpResponse:
     text = request.GET.get("q", "").strip()[:FILTER_LENGTH]
     only = request.GET.get("only", "")
     after = request.GET.get("after", "")
+    chosen = request.GET.get("process", "")
     look = connection_reports.look()
     everything = list(look.connections())
-    found = [each for each in everything if connection_words.matches(each, text.lower(), only)]
+    listed = [each for process in look.processes if chosen in ("", process.process) for each in process.connections]
+    found = [each for each in listed if connection_words.matches(each, text.lower(), only)]
     found.sort(key=_place, reverse=True)
     left = [each for each in found if not after or _place(each) < after]
     shown = left[:PAGE_SIZE]
@@ -78,7 +101,9 @@ def listing(request: HttpRequest) -> HttpResponse:
     context = {
         "title": "Connections",
         "crumbs": [("Runtime", None), ("Connections", None)],
-        "rows": [_row(each) for each in shown],
+        "rows": _rows(look, shown),
+        "per_process": [_process(each, chosen) for each in sorted(look.processes, key=lambda each: each.pid)],
+        "process": chosen,
         "text": text,
         "only": only,
         "after": after,
@@ -102,8 +127,9 @@ def _known(look: Look) -> dict[str, Any]:
     }
 
 
-def _figures(connections: Sequence[ConnectionReport]) -> dict[str, int]:
+def _figures(connections: Sequence[ConnectionReport]) -> dict[str, float]:
     return {
+        "rate": sum(each.rate or 0.0 for each in connections),
         "streams": sum(each.protocol == "sse" for each in connections),
         "users": len({each.user for each in connections if each.user is not None}),
         "subscriptions": sum(len(each.subscriptions) for each in connections),
@@ -118,7 +144,13 @@ def _place(connection: ConnectionReport) -> str:
     return f"{connection.connected_at:017.6f}-{connection.id}"
 
 
-def _row(connection: ConnectionReport) -> Row:
+def _rows(look: Look, connections: Sequence[ConnectionReport]) -> list[Row]:
+    holders = {each.id: process for process in look.processes for each in process.connections}
+    return [_row(each, holders[each.id]) for each in connections]
+
+
+def _row(connection: ConnectionReport, process: ProcessReport) -> Row:
+    heard_at = None if connection.silent_s is None else process.at - connection.silent_s
     return Row(
         connection=connection,
         state=connection_words.state(connection),
@@ -127,6 +159,22 @@ def _row(connection: ConnectionReport) -> Row:
         connected_at=connection_words.connected_at(connection),
         destination=next(iter(connection.subscriptions.values()), ""),
         further=max(len(connection.subscriptions) - 1, 0),
+        pid=process.pid,
+        heard_at=None if heard_at is None else datetime.fromtimestamp(heard_at, UTC),
+    )
+
+
+def _process(process: ProcessReport, chosen: str) -> Process:
+    return Process(
+        id=process.process,
+        pid=process.pid,
+        reported_at=datetime.fromtimestamp(process.at, UTC),
+        total=process.total,
+        subscriptions=sum(len(each.subscriptions) for each in process.connections),
+        rate=sum(each.rate or 0.0 for each in process.connections),
+        waiting=sum(each.buffered for each in process.connections),
+        dropped=sum(each.dropped for each in process.connections),
+        chosen=process.process == chosen,
     )
 
 
@@ -142,7 +190,7 @@ def detail(request: HttpRequest, connection: str) -> HttpResponse:
         "title": f"Connection {connection[:8]}",
         "crumbs": [("Connections", reverse("admin:connections")), (connection[:8], None)],
         "id": connection,
-        "row": None if found is None else _row(found),
+        "row": None if found is None else _rows(look, [found])[0],
         "subscriptions": [] if found is None else list(found.subscriptions.items()),
         "more_of_token": max(len(of_token) - 1, 0),
         "limit": connection_words.LIMIT_BYTES,
@@ -204,7 +252,7 @@ def disconnect_token(request: HttpRequest, token: str) -> HttpResponse:
         "crumbs": [("Connections", reverse("admin:connections")), (f"Token {token}", None)],
         "token": token,
         "owner": found[0].principal if found else None,
-        "rows": [_row(each) for each in found[:SHOWN_OF_TOKEN]],
+        "rows": _rows(look, found[:SHOWN_OF_TOKEN]),
         "count": len(found),
         "subscriptions": sum(len(each.subscriptions) for each in found),
         "more": max(len(found) - SHOWN_OF_TOKEN, 0),

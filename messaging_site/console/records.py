@@ -99,6 +99,7 @@ def listing(request: HttpRequest, topic: str) -> HttpResponse:
         "rows": [_row(record, here, opened) for record in page.records],
         "older_first": form.cleaned_data.get("start") != "latest" if form.is_valid() else False,
         "is_later_page": bool(request.GET.get("at")),
+        "is_live": _is_newest(form) and opened is None and not request.GET.get("at"),
         "first_url": f"?{urlencode(place)}",
         "next_url": f"?{urlencode(place | {'at': page.cursor})}" if page.cursor else None,
         "close_url": f"?{urlencode(here)}",
@@ -110,6 +111,11 @@ def listing(request: HttpRequest, topic: str) -> HttpResponse:
     if opened is not None:
         context |= _record_context(request, opened, f"?{urlencode(here | {'open': _name(opened)})}&")
     return render(request, "console/topics/records.html", context, status=422 if form.errors else 200)
+
+
+def _is_newest(form: RangeForm) -> bool:
+    """Whether what is published next belongs on the page."""
+    return form.is_valid() and form.cleaned_data.get("start") == "latest"
 
 
 @require_safe

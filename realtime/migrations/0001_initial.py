@@ -47,6 +47,7 @@ class Migration(migrations.Migration):
             ],
             options={
                 "db_table": "realtime_notification",
+                "indexes": [models.Index(fields=["created_at"], name="realtime_notification_age")],
             },
         ),
         migrations.CreateModel(

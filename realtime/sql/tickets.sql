@@ -2,12 +2,6 @@
 insert into realtime_stream_ticket (digest, token_id, expires_at)
 values (%(digest)s::bytea, %(token)s::text, now() + make_interval(secs => %(seconds)s::double precision))
 
--- name: purge  forgets a few tickets that nobody used in time
-delete from realtime_stream_ticket where digest in (
-  select digest from realtime_stream_ticket where expires_at < now()
-  order by expires_at limit %s::integer for update skip locked
-)
-
 -- name: take  uses a ticket up, and says whose it was
 delete from realtime_stream_ticket where digest = %s::bytea returning token_id, expires_at > now()
 

@@ -19,7 +19,7 @@ from realtime.sse import tickets
 
 @dataclass(frozen=True, slots=True)
 class Admitted:
-    """Who may have the stream, how that is asked again, and headers that its answer needs."""
+    """Who may have the stream, how that is asked again, and headers by which it is had again."""
 
     principal: Principal
     credential: Credential
@@ -34,18 +34,17 @@ async def admit(scope: Scope, ticket: str | None) -> Admitted:
     headers: list[tuple[bytes, bytes]] = scope["headers"]
     if not origins.is_allowed(headers):
         raise OriginNotAllowed("pages of this origin may not open streams (WAYSTATION_ALLOWED_ORIGINS)")
-    shared = list(cross_origin(headers))
     if sum(name == b"authorization" for name, _ in headers) > 1:
         raise Unauthenticated("there is more than one Authorization header; send one")
     credential: Credential | None = credentials.of_authorization(headers)
     if credential is None and ticket is not None:
         used = await tickets.use(ticket, scope)
-        return Admitted(await used.credential.principal(), used.credential, [*shared, used.cookie])
+        return Admitted(await used.credential.principal(), used.credential, [used.cookie])
     if credential is None and origins.is_page(headers):
         credential = credentials.of_cookies(headers)
     if credential is None:
         raise Unauthenticated("send an API token: Authorization: Bearer <token>, or a ticket: ?ticket=<ticket>")
-    return Admitted(await credential.principal(), credential, shared)
+    return Admitted(await credential.principal(), credential)
 
 
 def cross_origin(headers: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
@@ -60,14 +59,14 @@ def cross_origin(headers: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]
     ]
 
 
-def preflight(headers: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+def preflight(headers: list[tuple[bytes, bytes]], method: str) -> list[tuple[bytes, bytes]]:
     """What lets a page of an allowed origin send a token; nothing to others (Fetch, CORS-preflight request)."""
     allowed = cross_origin(headers)
-    if not allowed or origins.header(headers, b"access-control-request-method") != "GET":
+    if not allowed or origins.header(headers, b"access-control-request-method") != method:
         return []
     return [
         *allowed,
-        (b"access-control-allow-methods", b"GET, HEAD"),
+        (b"access-control-allow-methods", method.encode()),
         (b"access-control-allow-headers", b"authorization, last-event-id, cache-control"),
         (b"access-control-max-age", b"600"),
     ]

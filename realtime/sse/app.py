@@ -2,7 +2,7 @@
 
 An ASGI application that `messaging_site.asgi` asks before REST; its operations stand in the OpenAPI document. An error
 before the first event is a problem document for a program. A browser's `EventSource` gives up for ever at anything but
-a stream, so to it an error that is about its position comes as an event.
+a stream, so to it an error that is about its position, or that passes by itself, comes as an event.
 """
 
 from __future__ import annotations
@@ -11,9 +11,16 @@ import re
 from collections.abc import Callable
 from typing import Any, Final
 
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
-from brokers.errors import BrokerError, InvalidLastEventId, InvalidValue, TooManyStreams, shown
+from brokers.errors import (
+    BrokerError,
+    InvalidLastEventId,
+    InvalidValue,
+    TooManyStreams,
+    Unavailable,
+    shown,
+)
 from brokers.names import validate
 from brokers.rest import documentation
 from brokers.rest.bodies import BodyReader
@@ -35,8 +42,8 @@ from realtime.sse.topic_stream import TopicStream, TopicStreamQuery
 from realtime.sse.transport import StreamTransport
 
 KEEP_ALIVE_SECONDS: Final = 15.0
-MAX_EVENT_ID: Final = 8192
-"""Characters of a Last-Event-ID."""
+MAX_EVENT_ID: Final = 11_000
+"""Characters of a Last-Event-ID: as many as a position in a topic of the most partitions may have."""
 TICKETS: Final = "/api/v1/tickets"
 _HEADERS: Final = [
     (b"content-type", b"text/event-stream; charset=utf-8"),
@@ -44,7 +51,7 @@ _HEADERS: Final = [
     (b"x-accel-buffering", b"no"),
     (b"connection", b"close"),
 ]
-_ALLOW: Final = "GET, HEAD"
+_ALLOW: Final = "GET, HEAD, OPTIONS"
 _TASK: Final = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
 
 Make = Callable[[str, Any, "str | None"], Stream]
@@ -105,41 +112,58 @@ class StreamApplication:
         """Serves one request whose path it handles."""
         headers = scope["headers"]
         found = self._find(scope["path"])
+        shared = cross_origin(headers)
         answer: Answer
         try:
-            if scope["method"] == "OPTIONS" and found is not None and (allowed := preflight(headers)):
+            if scope["method"] == "OPTIONS" and (allowed := preflight(headers, "POST" if found is None else "GET")):
                 answer = Answer(204, headers=allowed)
             elif found is None:
                 await self._ticket(scope, receive, send)
                 return
             else:
-                await self._serve(*found, scope, receive, send)
+                await self._serve(*found, scope, receive, send, shared)
                 return
         except StreamOver:
-            answer = Answer(204, headers=cross_origin(headers))
+            answer = Answer(204, headers=shared)
         except BrokerError as error:
             answer = refusal(error)
-            if isinstance(error, InvalidLastEventId) and EVENT_STREAM in (header(headers, b"accept") or ""):
-                answer = Answer(
-                    200, event.retry(event.ERROR_RETRY_MS) + error_event(error), content_type=_HEADERS[0][1]
-                )
-            answer.headers += cross_origin(headers)
+            if found is not None and EVENT_STREAM in (header(headers, b"accept") or ""):
+                answer = _as_stream(error) or answer
+            answer.headers += shared
         await respond(send, answer, head=scope["method"] == "HEAD")
 
     async def _ticket(self, scope: Scope, receive: Receive, send: Send) -> None:
+        headers = scope["headers"]
         if scope["method"] != "POST":
-            raise MethodNotAllowed(f"{scope['path']} can only be posted to", allow="POST")
-        await self._tickets({}, scope, receive, send)
+            raise MethodNotAllowed(f"{scope['path']} can only be posted to", allow="POST, OPTIONS")
 
-    async def _serve(self, route: Route, parameter: str, scope: Scope, receive: Receive, send: Send) -> None:
+        async def send_shared(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message["headers"], *cross_origin(headers)]
+            await send(message)
+
+        await self._tickets({}, scope, receive, send_shared)
+
+    async def _serve(
+        self,
+        route: Route,
+        parameter: str,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+        shared: list[tuple[bytes, bytes]],
+    ) -> None:
+        """Streams until the client or the stream ends; what it raises becomes the answer, with the headers `shared`."""
         if scope["method"] not in ("GET", "HEAD"):
             raise MethodNotAllowed(f"{scope['path']} can only be read", allow=_ALLOW)
         query = route.query.read(scope["query_string"])
+        self._live.registry.check_room()  # before a ticket is used up
         admitted = await admit(scope, query.ticket)
+        shared += admitted.headers  # of errors too: an EventSource that comes back after one has no other ticket
         stream = route.make(parameter, query, _last_event_id(scope, query.last_event_id))
         stream.check(admitted.principal)
         await stream.find()
-        headers = [*_HEADERS, *admitted.headers]
+        headers = [*_HEADERS, *shared]
         if scope["method"] == "HEAD":
             await send({"type": "http.response.start", "status": 200, "headers": headers})
             await send({"type": "http.response.body", "body": b""})
@@ -191,14 +215,27 @@ def error_event(error: BrokerError) -> bytes:
     return event.event("error", event.to_json({"code": error.code, "detail": error.detail}))
 
 
+def _as_stream(error: BrokerError) -> Answer | None:
+    """An error as a stream of one event, after which an `EventSource` comes back; None where that has no point."""
+    if isinstance(error, InvalidLastEventId):
+        wait = event.ERROR_RETRY_MS
+    elif isinstance(error, Unavailable):
+        wait = event.busy_retry_ms()
+    else:
+        return None
+    return Answer(200, event.retry(wait) + error_event(error), content_type=_HEADERS[0][1])
+
+
 def _last_word(error: BrokerError, receipt_id: str | None) -> bytes:
     return error_event(error)
 
 
 def _last_event_id(scope: Scope, of_query: str | None) -> str | None:
     """Where to go on; an empty id is none (WHATWG HTML, 9.2.3)."""
-    of_header = header(scope["headers"], b"last-event-id")
-    found = of_query if of_header is None else of_header
+    given = [value for name, value in scope["headers"] if name == b"last-event-id"]
+    if len(given) > 1:
+        raise InvalidLastEventId("there is more than one Last-Event-ID header; send one")
+    found = given[0].decode("latin-1") if given and given[0] else of_query
     if found and len(found) > MAX_EVENT_ID:
         raise InvalidLastEventId(f"the Last-Event-ID has {len(found)} characters; {MAX_EVENT_ID} are allowed")
     return found or None

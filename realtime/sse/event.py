@@ -6,6 +6,7 @@ can end an event or begin another.
 
 from __future__ import annotations
 
+import random
 import re
 from collections.abc import Sequence
 from typing import Final, Literal
@@ -21,6 +22,7 @@ RETRY_MS: Final = 3000
 """How long a browser waits before it connects again."""
 ERROR_RETRY_MS: Final = 30_000
 """The same after an error that connecting again is not likely to mend."""
+_BUSY_RETRY_MS: Final = (1000, 5000)
 KEEP_ALIVE: Final = b": keep-alive\n\n"
 _BREAK: Final = re.compile(rb"\r\n|\r|\n")
 _NOT_IN_IDS: Final = re.compile(r"[\0\r\n]")
@@ -55,6 +57,11 @@ def _id_field(event_id: str) -> bytes:
 def retry(milliseconds: int) -> bytes:
     """How long to wait before connecting again, from now on."""
     return b"retry: %d\n\n" % milliseconds
+
+
+def busy_retry_ms() -> int:
+    """How long to wait for a server that stops or cannot answer now: not the same for all who wait."""
+    return random.randint(*_BUSY_RETRY_MS)  # noqa: S311 - no secret
 
 
 def records(events: Sequence[Event]) -> bytes:

@@ -75,22 +75,25 @@ class Following:
                 async with asyncio.timeout(POLL_INTERVAL_SECONDS * random.uniform(0.9, 1.1)):  # noqa: S311 - no secret
                     await self._look.wait()
             self._look.clear()
+            asked = list(self._followers)
             try:
-                found = await self._numbers()
+                found = await self._numbers(asked)
                 away = False
             except Unavailable as error:
                 if not away:
                     log.warning("the database is away", extra={"error": error.detail})
                 away = True
                 continue
-            for hint, number in found.items():
+            for hint in asked:
+                number = found.get(hint)  # none of a row that is gone
                 for follower in tuple(self._followers.get(hint, ())):
-                    if follower.number < number:
+                    if number is None or follower.number < number:
                         follower.moved()
 
-    async def _numbers(self) -> dict[str, int]:
-        inboxes = [int(hint[1:]) for hint in self._followers if hint.startswith("n")]
-        tasks = [hint[1:] for hint in self._followers if hint.startswith("u")]
+    @staticmethod
+    async def _numbers(hints: list[str]) -> dict[str, int]:
+        inboxes = [int(hint[1:]) for hint in hints if hint.startswith("n")]
+        tasks = [hint[1:] for hint in hints if hint.startswith("u")]
         found = await notifications.numbers(inboxes) if inboxes else {}
         return found | await progress.numbers(tasks) if tasks else found
 

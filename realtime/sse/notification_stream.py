@@ -48,7 +48,7 @@ class NotificationStream:
         self._query = query
         self._last_event_id = last_event_id
         self._user = ""
-        self._inbox = 0
+        self._inbox = self._first = 0
         self._connection: Connection | None = None
 
     def check(self, principal: Principal) -> None:
@@ -61,6 +61,7 @@ class NotificationStream:
         """Looks up the user's inbox; raises `InvalidLastEventId`."""
         bounds = await notifications.open_inbox(self._user)
         self._inbox = bounds.inbox
+        self._first = bounds.first
         self.hint = notifications.hint(bounds.inbox)
         self.number = self._begins_after(bounds)
 
@@ -76,6 +77,9 @@ class NotificationStream:
         """Says `connected`, and reads what there is."""
         self._connection = connection
         connection.write(event.event("connected", event.to_json({"user": self._user}), self._id()))
+        if self._first > self.number + 1:
+            self.number = self._first - 1
+            connection.write(_gap(self._first, self._id()))
         self._following.add(self)
         self.moved()
 
@@ -103,9 +107,7 @@ class NotificationStream:
             more = len(found) == _PAGE
 
     def _event(self, stored: Stored) -> bytes:
-        gap = b""
-        if stored.number != self.number + 1:
-            gap = event.event("gap", event.to_json({"first_number": stored.number}))
+        gap = b"" if stored.number == self.number + 1 else _gap(stored.number)
         self.number = stored.number
         data = {
             "number": stored.number,
@@ -114,3 +116,7 @@ class NotificationStream:
             "created_at": stored.created_at.astimezone(UTC),
         }
         return gap + event.event("notification", event.to_json(data), self._id())
+
+
+def _gap(first: int, event_id: str | None = None) -> bytes:
+    return event.event("gap", event.to_json({"first_number": first}), event_id)

@@ -8,7 +8,8 @@ import msgspec
 
 from brokers import errors
 from brokers.rest.operation import Access, Answer, Call, Handler, Operation
-from realtime.sse import tickets
+from realtime.sse import event_schemas, tickets
+from realtime.sse.event_schemas import NotificationEvent, ProgressEvent, TopicEvent
 from realtime.sse.notification_stream import NotificationStreamQuery
 from realtime.sse.progress_stream import ProgressStreamQuery
 from realtime.sse.topic_stream import TopicStreamQuery
@@ -80,6 +81,7 @@ def operations() -> list[Operation]:
             "Follow a topic",
             get_topic_stream,
             TopicStreamQuery,
+            TopicEvent,
             Access("read", "topic", "topic"),
             errors.TopicNotFound,
             errors.PartitionNotFound,
@@ -89,6 +91,7 @@ def operations() -> list[Operation]:
             "Follow one's notifications",
             get_notifications_stream,
             NotificationStreamQuery,
+            NotificationEvent,
             Access("read", "user", why="on nothing but oneself, which every token has"),
         ),
         _stream(
@@ -96,6 +99,7 @@ def operations() -> list[Operation]:
             "Follow a task",
             get_progress_stream,
             ProgressStreamQuery,
+            ProgressEvent,
             Access("read", "user", why="on nothing but oneself, which every token has"),
             errors.ProgressNotFound,
             over=True,
@@ -108,6 +112,7 @@ def _stream(
     summary: str,
     handler: Handler,
     query: type[msgspec.Struct],
+    events: type[msgspec.Struct],
     access: Access,
     *problems: type[errors.BrokerError],
     over: bool = False,
@@ -120,8 +125,9 @@ def _stream(
         access=(access,),
         handler=handler,
         query=query,
-        answers={200: None, 204: None} if over else {200: None},
+        answers={200: events, 204: None} if over else {200: events},
         answer_type=EVENT_STREAM,
+        mentioned=event_schemas.DATA,
         headers=(_LAST_EVENT_ID,),
         problems=(*_PROBLEMS, *problems),
     )

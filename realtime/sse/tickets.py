@@ -12,6 +12,7 @@ import re
 import secrets
 from http.cookies import CookieError, SimpleCookie
 from typing import Final, NamedTuple
+from urllib.parse import quote
 
 from django.core import signing
 from django.utils.crypto import salted_hmac
@@ -29,7 +30,6 @@ TICKET_SECONDS: Final = 30
 """How soon a ticket has to be used."""
 COOKIE_SECONDS: Final = 12 * 3600
 """How long a browser may connect again by itself; each answer begins it anew."""
-_PURGED_AT_ONCE: Final = 100
 _TICKET: Final = re.compile(r"wsk_([0-9a-f]{12})_[A-Za-z0-9_-]{43}", re.ASCII)
 _SALT: Final = "waystation.stream"
 _LONGEST_COOKIES: Final = 8192
@@ -48,7 +48,6 @@ async def create(principal: Principal) -> str:
         raise AccessDenied("tickets are given to API tokens; a session of the console needs none")
     ticket = f"wsk_{_mark(principal.token_id)}_{secrets.token_urlsafe(32)}"
     async with acquire() as conn:
-        await conn.execute(SQL.purge, (_PURGED_AT_ONCE,))
         parameters = {"digest": _digest(ticket), "token": principal.token_id, "seconds": TICKET_SECONDS}
         await conn.execute(SQL.create, parameters)
     return ticket
@@ -93,7 +92,8 @@ def _of_cookie(scope: Scope, mark: str) -> str:
 def _cookie(scope: Scope, token_id: str) -> tuple[bytes, bytes]:
     value = signing.dumps([scope["path"], token_id], salt=_SALT)
     secure = "; Secure" if scope.get("scheme") == "https" else ""
-    text = f"{_name(_mark(token_id))}={value}; Path={scope['path']}; Max-Age={COOKIE_SECONDS}; HttpOnly"
+    path = quote(scope["path"])
+    text = f"{_name(_mark(token_id))}={value}; Path={path}; Max-Age={COOKIE_SECONDS}; HttpOnly"
     return b"set-cookie", f"{text}; SameSite=Strict{secure}".encode()
 
 

@@ -79,14 +79,15 @@ class TopicStream:
         connection.write(event.event("connected", event.to_json(connected), self._position))
 
     def keep_alive(self) -> bytes:
-        """Moves the client's position past what its filter left out."""
+        """Tells of gaps that no record came after, and moves the client's position past what its filter left out."""
         if self._joined is None:
             return event.KEEP_ALIVE
+        gaps = [event.gap(*found) for found in sorted(self._joined.tell_gaps().items())]
         position = self._joined.position()
-        if position == self._position:
+        if not gaps and position == self._position:
             return event.KEEP_ALIVE
         self._position = position
-        return event.KEEP_ALIVE + event.id_only(position)
+        return b"".join([event.KEEP_ALIVE, *gaps, event.id_only(position)])
 
     def close(self) -> None:
         """Leaves the feed."""

@@ -8,7 +8,6 @@ server's own transport, which uvicorn's `send` belongs to; other servers give no
 from __future__ import annotations
 
 import asyncio
-import random
 import socket
 from collections import deque
 from collections.abc import Coroutine, Sequence
@@ -28,7 +27,6 @@ GRACE_SECONDS: Final = 5.0
 SEND_BUFFER_BYTES: Final = 128 * 1024
 """What the kernel keeps for one client; by default it is megabytes."""
 _JOINED_BYTES: Final = 64 * 1024
-_DRAIN_RETRY_MS: Final = (1000, 5000)
 
 
 def unwrapped(payload: bytes) -> bytes:
@@ -44,7 +42,7 @@ class StreamTransport:
     def __init__(self, send: Send) -> None:
         self.wrap = unwrapped
         self._send = send
-        self._out: deque[bytes] = deque()  # at most MAX_QUEUED: see put
+        self._out: deque[bytes] = deque(maxlen=MAX_QUEUED)  # never dropped from: `put` refuses before
         self._out_bytes = 0
         self._sending: Coroutine[Any, Any, None] | None = None
         self._sending_bytes = 0
@@ -105,7 +103,7 @@ class StreamTransport:
         self._out.clear()
         self._out.extend(payloads)
         if code == GOING_AWAY:
-            self._out.append(event.retry(random.randint(*_DRAIN_RETRY_MS)))  # noqa: S311 - no secret
+            self._out.append(event.retry(event.busy_retry_ms()))
         self._out_bytes = sum(map(len, self._out))
         if self._raw is not None:
             asyncio.get_running_loop().call_later(GRACE_SECONDS, self._raw.abort)

@@ -24,7 +24,7 @@ _REMEMBERED: Final = 1000
 
 async def begin_named(context: Context, frame: Frame, text: str, name: str) -> Subscription:
     """Subscribes to a name that no topic of the log has, and ends with an ERROR once one has; it is authorised."""
-    made = BroadcastSubscription(context, frame, text, destinations.Topic(name).destination, name=name)
+    made = BroadcastSubscription(context, frame, text, destinations.Topic(name).destination, reads=name, watches=True)
     context.live.plain.watch(name, made)
     await made.join()
     return made
@@ -32,11 +32,8 @@ async def begin_named(context: Context, frame: Frame, text: str, name: str) -> S
 
 async def begin(context: Context, frame: Frame, wanted: destinations.Broadcast) -> Subscription:
     """Subscribes to a path of several segments, or to a pattern. Raises `AccessDenied` and `InvalidValue`."""
-    if wanted.is_pattern:
-        may_read_pattern(context, wanted.name)
-    else:
-        authorize(context.principal, "read", "topic", wanted.name)
-    made = BroadcastSubscription(context, frame, wanted.destination, wanted.destination, pattern=wanted.is_pattern)
+    made = BroadcastSubscription(context, frame, wanted.destination, wanted.destination, reads=wanted.name)
+    made.check_rights()
     await made.join()
     return made
 
@@ -69,21 +66,31 @@ class BroadcastSubscription(Subscription):
         text: str,
         listens_to: str,
         *,
-        name: str | None = None,
-        pattern: bool = False,
+        reads: str = "",
+        watches: bool = False,
         user: str | None = None,
     ) -> None:
         super().__init__(context, frame, text)
         self._listens_to = listens_to
-        self._name = name
-        self._pattern = pattern
+        self._reads = reads
+        """The name or pattern that permission is needed for; none is for a user's own."""
+        self._watches = watches
+        """It ends when a topic of the log gets the name."""
         self._user = user
-        self._rights = context.principal
+        self._is_pattern = user is None and patterns.is_pattern(listens_to)
         self._may: dict[str, bool] = {}
+
+    def check_rights(self) -> None:
+        """As of any subscription."""
+        self._may.clear()
+        if self._is_pattern:
+            may_read_pattern(self.context, self._reads)
+        elif self._user is None:
+            authorize(self.context.principal, "read", "topic", self._reads)
 
     async def join(self) -> None:
         """Begins to receive."""
-        allowed = self._may_be_delivered if self._user is None else None
+        allowed = self._may_be_delivered if self._is_pattern else None
         await self.context.live.broadcasts.subscribe(self._listens_to, self, self._user, allowed)
 
     def take(self, batch: Batch) -> None:
@@ -101,14 +108,11 @@ class BroadcastSubscription(Subscription):
     async def close(self) -> None:
         """Receives nothing more."""
         self.context.live.broadcasts.unsubscribe(self._listens_to, self, self._user)
-        if self._name is not None:
-            self.context.live.plain.forget(self._name, self)
+        if self._watches:
+            self.context.live.plain.forget(self._reads, self)
 
     def _may_be_delivered(self, destination: str) -> bool:
         """Whether the caller may read what goes to this destination; remembered while its rights are the same."""
-        if self.context.principal is not self._rights:
-            self._rights = self.context.principal
-            self._may.clear()
         found = self._may.get(destination)
         if found is None:
             found = self._may_read(destination)
@@ -123,5 +127,5 @@ class BroadcastSubscription(Subscription):
         except ProtocolError:
             return False
         return isinstance(meant, destinations.Topic | destinations.Broadcast) and allowed(
-            self._rights, "read", "topic", meant.name
+            self.context.principal, "read", "topic", meant.name
         )

@@ -12,8 +12,7 @@ from typing import Final
 from brokers import strict_json
 from brokers.queues import message_input
 from brokers.queues.message import NewMessage
-from realtime import destinations
-from realtime.stomp import bodies
+from realtime.stomp import bodies, queue_arguments
 from realtime.stomp.frame import Frame
 
 _NUMBERS: Final = {"priority": "priority", "expiration": "expiration_ms", "delay": "delay_ms", "x-delay": "delay_ms"}
@@ -23,35 +22,27 @@ _TEXTS: Final = {
     "type": "type",
     "content-type": "content_type",
 }
-_OTHERS: Final = bodies.OF_FRAMES | _NUMBERS.keys() | _TEXTS.keys() | {"reply-to", "persistent", "timestamp"}
+_OTHERS: Final = (
+    bodies.OF_FRAMES | queue_arguments.NAMES | _NUMBERS.keys() | _TEXTS.keys() | {"reply-to", "persistent", "timestamp"}
+)
 
 
-def message_of(frame: Frame, routing_key: str) -> NewMessage:
-    """The checked message. Raises `ProtocolError`, `InvalidValue`, `TooLarge` and `Malformed`."""
+def message_of(frame: Frame, routing_key: str, reply_to: str | None = None) -> NewMessage:
+    """The checked message; `reply_to` is the queue that its header of that name means.
+
+    Raises `ProtocolError`, `InvalidValue`, `TooLarge` and `Malformed`.
+    """
     headers = frame.headers
     bodies.check(frame)
-    fields: dict[str, object] = {}
+    fields: dict[str, object] = {"reply_to": reply_to}
     for name, field in _NUMBERS.items():
         if name in headers:
             fields[field] = strict_json.parse_integer(headers[name], pointer=f"/{field}", minimum=0)
     for name, field in _TEXTS.items():
         if name in headers:
             fields[field] = headers[name]
-    if "reply-to" in headers:
-        fields["reply_to"] = reply_queue(headers["reply-to"])
     own = {name: text for name, text in headers.items() if name not in _OTHERS}
     body, encoding = bodies.stored(frame)
     return message_input.checked(
         NewMessage(body, encoding, routing_key, own or None, **fields)  # type: ignore[arg-type]  # by the tables above
     )
-
-
-def reply_queue(text: str) -> str:
-    """The queue that `reply-to` names: itself, or by one of its destinations. Raises `ProtocolError`."""
-    if not text.startswith("/"):
-        return text
-    match destinations.parse(text):
-        case destinations.Queue(name) | destinations.Reply(name):
-            return name
-        case _:
-            return text

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import msgspec
 
@@ -13,19 +13,19 @@ from realtime.stomp.frame import Frame
 from realtime.stomp.settling import handle
 from realtime.stomp.subscription import AUTO
 
-if TYPE_CHECKING:
-    from realtime.stomp.queue_subscription import QueueSubscription
-
 JSON_TYPE: Final = "application/json"
 BYTES_TYPE: Final = "application/octet-stream"
 _encode = msgspec.json.Encoder().encode
 
 
-def message_frame(subscription: QueueSubscription, number: int, message: Message) -> Frame:
-    """The delivery of that number. The publisher's headers come last: none of them can stand in for ours."""
-    settles = handle(message.id, subscription.serial, number)
+def message_frame(name: str, serial: int, mode: str, number: int, message: Message) -> Frame:
+    """The delivery of that number to the subscription of that name and serial.
+
+    The publisher's headers come last: none of them can stand in for ours.
+    """
+    settles = handle(message.id, serial, number)
     headers = {
-        "subscription": subscription.id,
+        "subscription": name,
         "destination": destination_of(message),
         "message-id": settles,
         "redelivered": "true" if message.redelivered else "false",
@@ -35,7 +35,7 @@ def message_frame(subscription: QueueSubscription, number: int, message: Message
         "content-type": message.content_type or (JSON_TYPE if message.encoding == JSON else BYTES_TYPE),
         "content-length": str(len(message.body_bytes)),
     }
-    if subscription.mode != AUTO:
+    if mode != AUTO:
         headers["ack"] = settles
     properties = (
         ("amqp-message-id", message.message_id),

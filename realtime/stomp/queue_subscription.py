@@ -10,20 +10,23 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
+from functools import partial
 from typing import Final
 
-from brokers.access import Principal, allowed, authorize
-from brokers.errors import AccessDenied, BrokerError, QueueNotFound, Unavailable
-from brokers.queues import claims, dead_lettering, topology
+from brokers.access import Principal, authorize
+from brokers.audit import Actor
+from brokers.errors import BrokerError, PreconditionFailed, QueueNotFound, Unavailable
+from brokers.queues import claims, topology
 from brokers.queues.claims import Claim
 from brokers.queues.declaring import declare_queue
 from brokers.queues.message import Message
 from brokers.queues.topology import QueueInfo
 from realtime import destinations
 from realtime.errors import ProtocolError
-from realtime.stomp import encoder, queue_messages
+from realtime.stomp import encoder, queue_arguments, queue_messages, settlements
 from realtime.stomp.frame import Frame
+from realtime.stomp.settlements import Settlement
 from realtime.stomp.subscription import AUTO, CLIENT, Context, Subscription
 from realtime.threads import in_thread
 
@@ -32,7 +35,6 @@ log = logging.getLogger("waystation.realtime")
 PREFETCH: Final = 100
 """Messages under way to a client that says nothing, and the most where ack:auto settles them as they are written."""
 MAX_PREFETCH: Final = 10_000
-_LONGEST_REASON: Final = 1000
 _PAYLOAD_BYTES: Final = 64 * 1024
 """Frames of one write, about."""
 _LONGEST_ID: Final = 100
@@ -45,7 +47,7 @@ async def begin(context: Context, frame: Frame, text: str, wanted: destinations.
     """
     authorize(context.principal, "read", "queue", wanted.name)
     prefetch = prefetch_count(frame)
-    queue = await declared(context.principal, wanted)
+    queue = await declared(context.principal, wanted, frame)
     made = QueueSubscription(context, frame, text, queue, prefetch)
     await made.join()
     return made
@@ -60,18 +62,24 @@ async def begin_exchange(context: Context, frame: Frame, text: str, wanted: dest
     prefetch = prefetch_count(frame)
     queue = await context.live.temporary_queues.make(wanted.name, wanted.key)
     made = QueueSubscription(context, frame, text, queue, prefetch, read=("exchange", wanted.name))
-    try:
-        await made.join()
-    except BaseException:
-        context.live.temporary_queues.discard(queue.name)
-        raise
+    await join_temporary(made)
     return made
 
 
-async def declared(principal: Principal, wanted: destinations.Queue) -> QueueInfo:
-    """The queue, declared now if it is missing and may be.
+async def join_temporary(made: QueueSubscription) -> None:
+    """Begins a subscription to a temporary queue, which goes if that fails."""
+    try:
+        await made.join()
+    except BaseException:
+        made.context.live.temporary_queues.discard(made.queue.name)
+        raise
 
-    Raises `QueueNotFound` and `AccessDenied`.
+
+async def declared(principal: Principal, wanted: destinations.Queue, frame: Frame) -> QueueInfo:
+    """The queue, declared now if it is missing, as the frame's headers say.
+
+    Those headers mean nothing for a queue that is there. Raises `QueueNotFound`, `AccessDenied`, `InvalidValue` and
+    `ProtocolError`.
     """
     try:
         return await topology.aqueue(wanted.name)
@@ -79,7 +87,14 @@ async def declared(principal: Principal, wanted: destinations.Queue) -> QueueInf
         if wanted.must_exist:
             raise
     authorize(principal, "create", "queue", wanted.name)
-    await in_thread(declare_queue, wanted.name)
+    settings = queue_arguments.settings_of(frame)
+    dead_letter_exchange = settings.get("dead_letter_exchange")
+    if dead_letter_exchange is not None:  # the default one too, which leads to any queue
+        authorize(principal, "write", "exchange", dead_letter_exchange)
+    try:
+        await in_thread(partial(declare_queue, wanted.name, actor=Actor(principal.actor_name(), "stomp"), **settings))
+    except PreconditionFailed:
+        log.info("a queue was declared by another at the same time", extra={"queue": wanted.name})
     return await topology.aqueue(wanted.name)
 
 
@@ -94,6 +109,8 @@ def prefetch_count(frame: Frame) -> int:
 class QueueSubscription(Subscription):
     """A consumer of one queue."""
 
+    has_claims = True
+
     def __init__(
         self,
         context: Context,
@@ -103,6 +120,7 @@ class QueueSubscription(Subscription):
         prefetch: int,
         *,
         read: tuple[str, str] | None = None,
+        is_own: bool = False,
     ) -> None:
         super().__init__(context, frame, destination)
         self.queue = queue
@@ -110,12 +128,24 @@ class QueueSubscription(Subscription):
         self.name = f"{context.connection.id}/{self.id[:_LONGEST_ID]}/{self.serial}".replace("\0", "")
         """As the console shows who consumes the queue and who holds a message."""
         self._reads = read or ("queue", queue.name)
-        """What it needs permission to read, all the time."""
+        """What it needs permission to read, all the time, unless the queue is its own."""
+        self.is_own = is_own
+        """The session's own queue for answers, and not one that a client has subscribed to."""
         self._held: dict[int, Claim] = {}
         """By the number of the delivery, oldest first."""
+        self._acknowledged: dict[int, Claim] = {}
+        """What the client has acknowledged and is about to be stored."""
+        self._storing: asyncio.Task[None] | None = None
         self._number = 0
         self._delivering: asyncio.Task[None] | None = None
+        self._acknowledging = False
+        """What was written is being settled, with ack:auto."""
         self._ended = False
+
+    def check_rights(self) -> None:
+        """As of any subscription."""
+        if not self.is_own:
+            authorize(self.context.principal, "read", *self._reads)
 
     async def join(self) -> None:
         """Begins to receive. Raises `QueueNotFound` and `Unavailable`."""
@@ -127,20 +157,15 @@ class QueueSubscription(Subscription):
         """How many messages it takes now: none while it writes some, or waits for the client to read."""
         if self._ended or self.connection.ended or self._delivering is not None:
             return 0
-        if not allowed(self.context.principal, "read", *self._reads):
-            self.stop(AccessDenied(f"read on {' '.join(self._reads)} is not granted any more"))
-            return 0
         if self.mode == AUTO:
             return min(PREFETCH, self.prefetch)
         return self.prefetch - len(self._held)
 
     def take(self, messages: Sequence[Message]) -> None:
         """Begins to write messages."""
-        numbered = []
-        for message in messages:
-            self._number += 1
-            self._held[self._number] = Claim.of(message)
-            numbered.append((self._number, message))
+        numbered = list(enumerate(messages, self._number + 1))
+        self._number += len(messages)
+        self._held |= {number: Claim.of(message) for number, message in numbered}
         self._delivering = asyncio.create_task(self._deliver(numbered), name=f"deliver-{self.queue.name}")
 
     def held(self) -> Collection[Claim]:
@@ -156,65 +181,90 @@ class QueueSubscription(Subscription):
         try:
             start = 0
             while start < len(messages) and await self.connection.space() and not self._ended:
-                payload, end = b"", start
-                while end < len(messages) and (end == start or len(payload) < _PAYLOAD_BYTES):
-                    payload += encoder.encode(queue_messages.message_frame(self, *messages[end]), self.context.version)
+                parts: list[bytes] = []
+                size, end = 0, start
+                while end < len(messages) and (not parts or size < _PAYLOAD_BYTES):
+                    frame = queue_messages.message_frame(self.id, self.serial, self.mode, *messages[end])
+                    parts.append(encoder.encode(frame, self.version))
+                    size += len(parts[-1])
                     end += 1
-                if not self.connection.write(payload, end - start):
+                if not self.connection.write(b"".join(parts), end - start):
                     break
                 if self.mode == AUTO:
-                    await self._acknowledge_written(messages[start][0], messages[end - 1][0])
+                    await self._acknowledge_written(range(messages[start][0], messages[end - 1][0] + 1))
                 start = end
         finally:
             self._delivering = None
             self.context.live.queues.look(self.queue)
 
-    async def _acknowledge_written(self, first: int, last: int) -> None:
-        wanted = [self._held[number] for number in range(first, last + 1)]
+    async def _acknowledge_written(self, numbers: Iterable[int]) -> None:
+        written = [self._held[number] for number in numbers]
+        self._acknowledging = True
         try:
-            await claims.aack(self.queue, wanted)
+            await claims.aack(self.queue, written)
         except Unavailable as error:
             log.info("messages come again: not acknowledged", extra={"queue": self.queue.name, "error": error.detail})
-        for number in range(first, last + 1):
+        finally:
+            self._acknowledging = False
+        for number in numbers:
             del self._held[number]
 
     # -- what the client says -------------------------------------------------------------------------------------
 
-    async def acknowledge(self, number: int | None) -> None:
-        """Removes the message of that delivery, and with ack:client all that were delivered before it."""
-        await self._settle(number, None)
+    async def settle(self, number: int | None, frame: Frame) -> None:
+        """Removes, gives back or dead-letters what the frame means; stored when this returns, if it wants a receipt.
 
-    async def refuse(self, number: int | None, frame: Frame) -> None:
-        """Dead-letters, or with `requeue:true` gives back, without counting towards the delivery limit."""
-        await self._settle(number, frame)
-
-    async def _settle(self, number: int | None, refusal: Frame | None) -> None:
-        numbers = self._meant(number)
-        wanted = [self._held[each] for each in numbers]
-        if refusal is None:
-            done = await claims.aack(self.queue, wanted)
-        elif _requeues(refusal):
-            done = await claims.arequeue(self.queue, wanted)
+        ACKs that want none are gathered while others are stored. Raises `ProtocolError` and `Unavailable`.
+        """
+        wanted = self.settlement(number, frame)
+        if wanted.kind == settlements.ACK and "receipt" not in frame.headers:
+            self._acknowledged |= wanted.taken
+            if self._storing is None:
+                self._storing = asyncio.create_task(self._store(), name=f"acknowledge-{self.queue.name}")
         else:
-            reason = refusal.headers.get("reason", "").replace("\0", "")[:_LONGEST_REASON]
-            holder = self.context.principal.name
-            done = await in_thread(dead_lettering.reject, self.queue, wanted, reason, holder)
-        for each in numbers:
-            self._held.pop(each, None)
+            await self._stored()
+            try:
+                await settlements.asettle(wanted)
+            except BaseException:
+                self.put_back(wanted)
+                raise
         self.context.live.queues.look(self.queue)
-        if len(done) < len(wanted):
-            raise ProtocolError(
-                f"{len(wanted) - len(done)} messages were no longer held: they were taken back, or deleted",
-                "lease_lost",
-            )
 
-    def _meant(self, number: int | None) -> list[int]:
-        """Raises `ProtocolError` for what was not delivered, or is settled."""
+    def settlement(self, number: int | None, frame: Frame) -> Settlement:
+        """What the frame means, taken from what is held; with ack:client all that was delivered before it, too.
+
+        A NACK with `requeue:true` does not count towards the delivery limit. Raises `ProtocolError`.
+        """
+        kind = settlements.kind_of(frame)
         if self.mode == AUTO or number is None or number not in self._held:
             raise ProtocolError("this message was not delivered here, or is settled already", "unknown_ack")
-        if self.mode == CLIENT:
-            return [each for each in self._held if each <= number]
-        return [number]
+        numbers = [number] if self.mode != CLIENT else [each for each in self._held if each <= number]
+        wanted = Settlement(self.queue, kind, settlements.reason_of(frame), self.context.principal.name)
+        wanted.taken = {each: self._held.pop(each) for each in numbers}
+        return wanted
+
+    def put_back(self, wanted: Settlement) -> None:
+        """It was not settled after all; the session is about to end."""
+        self._held |= wanted.taken
+
+    async def _stored(self) -> None:
+        """Returns once the acknowledgements that came are stored, or cannot be."""
+        if self._storing is not None:
+            await asyncio.wait([self._storing])
+
+    async def _store(self) -> None:
+        """Stores acknowledgements as long as there are any."""
+        wanted = Settlement(self.queue, settlements.ACK)
+        try:
+            while self._acknowledged:
+                wanted.taken, self._acknowledged = self._acknowledged, {}
+                await settlements.asettle(wanted)
+                wanted.taken = {}
+        except BrokerError as error:
+            self._acknowledged |= wanted.taken
+            self.stop(error)
+        finally:
+            self._storing = None
 
     # -- its end --------------------------------------------------------------------------------------------------
 
@@ -222,20 +272,15 @@ class QueueSubscription(Subscription):
         """Gives back what is not settled; if the store is away, its lease runs out."""
         self._ended = True
         if self._delivering is not None:
-            self._delivering.cancel()
+            if not self._acknowledging:
+                self._delivering.cancel()
             await asyncio.gather(self._delivering, return_exceptions=True)
+        await self._stored()
         try:
             await self.context.live.queues.leave(self.queue, self)
-            await claims.arequeue(self.queue, list(self._held.values()))
+            await claims.arequeue(self.queue, list((self._held | self._acknowledged).values()))
         except Unavailable as error:
             log.info("messages return later", extra={"queue": self.queue.name, "error": error.detail})
         self._held.clear()
         if self.queue.temporary:
             self.context.live.temporary_queues.discard(self.queue.name)
-
-
-def _requeues(frame: Frame) -> bool:
-    text = frame.headers.get("requeue", "false")
-    if text not in ("true", "false"):
-        raise ProtocolError("requeue is true or false", "invalid_header")
-    return text == "true"

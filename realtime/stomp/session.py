@@ -8,31 +8,34 @@ of the connection. Destinations are the business of `sending` and `subscribing`.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
 from brokers.access import Principal
-from brokers.errors import BrokerError, InvalidToken, Unauthenticated, shown
+from brokers.errors import AccessDenied, BrokerError, InvalidToken, Unauthenticated, shown
 from realtime import credentials
 from realtime.connections import Connection
 from realtime.errors import PolicyViolation, ProtocolError
 from realtime.hub import LiveHub
-from realtime.stomp import negotiation, sending, settling, subscribing
+from realtime.stomp import committing, negotiation, settling, subscribing
 from realtime.stomp.decoder import AFTER_LOGIN, BEFORE_LOGIN, Decoder
 from realtime.stomp.encoder import encode
 from realtime.stomp.frame import HEART_BEAT, VERSIONS, Frame
+from realtime.stomp.outbox import Outbox
 from realtime.stomp.subscription import Subscription
 from realtime.stomp.transactions import Transactions
+from realtime.wheel import SLOT_SECONDS
 
 SERVER: Final = "Waystation/0.1"
 MAX_SUBSCRIPTIONS: Final = 100
 """Of one connection."""
 NORMAL: Final = 1000
 _LONGEST_DETAIL: Final = 2_000
+_PACED: Final = frozenset({"SEND", "ACK", "NACK"})
 
 
 class StompSession:
-    """What `sending` and `subscribing` know as their context."""
+    """One client's; what `sending` and `subscribing` know as their context."""
 
     def __init__(self, connection: Connection, live: LiveHub) -> None:
         self.connection = connection
@@ -42,11 +45,13 @@ class StompSession:
         self._decoder = Decoder(BEFORE_LOGIN)
         self._subscriptions: dict[str, Subscription] = {}
         self._transactions = Transactions()
+        self._outbox = Outbox(self, self._stored)
         self._one_at_a_time = asyncio.Lock()
         self._closing: asyncio.Task[None] | None = None
         self._connected = False
         connection.on_fail = self._error_frame
         connection.on_end = self._ended
+        connection.on_principal = self._rights_changed
 
     @property
     def principal(self) -> Principal:
@@ -55,32 +60,94 @@ class StompSession:
         assert principal is not None  # destinations are for those who have logged in
         return principal
 
+    def subscription(self, name: str) -> Subscription | None:
+        """The subscription of that id."""
+        return self._subscriptions.get(name)
+
+    def check_room(self, name: str) -> None:
+        """Raises `ProtocolError` if there is a subscription of that id, `PolicyViolation` if there are too many."""
+        if name in self._subscriptions:
+            raise ProtocolError(f"a subscription {shown(name)} exists already", "duplicate_subscription")
+        if len(self._subscriptions) >= MAX_SUBSCRIPTIONS:
+            raise PolicyViolation(
+                f"a connection has at most {MAX_SUBSCRIPTIONS} subscriptions", "too_many_subscriptions"
+            )
+
+    async def adopt(self, name: str, subscription: Subscription) -> None:
+        """Keeps a subscription by its id, or ends it: the connection may have ended meanwhile, or lost the permission.
+
+        Raises `AccessDenied`.
+        """
+        try:
+            subscription.check_rights()
+        except AccessDenied:
+            await subscription.close()
+            raise
+        if self.connection.ended:
+            await subscription.close()
+            return
+        self._subscriptions[name] = subscription
+        self.connection.subscriptions[name] = subscription.description
+
     # -- coming in ------------------------------------------------------------------------------------------------
 
     async def received(self, data: bytes) -> None:
-        """Handles what came, in order; returns when all whole frames of it are done. Errors end the connection."""
+        """Handles what came, in order. Errors end the connection.
+
+        Returns when all whole frames of it are done, but for a few SENDs, which `done` waits for.
+        """
         async with self._one_at_a_time:
             asked: str | None = None
+            self.connection.busy = True
             try:
                 self.connection.heard()
+                is_piece = True
                 for frame in self._decoder.feed(data):
                     if self.connection.ended:
                         return
                     asked = frame.headers.get("receipt")
+                    is_piece = False
+                    if frame.command in _PACED:
+                        await self._pace()
                     self.connection.heard(1)
                     await self._handle(frame)
                     asked = None
+                if is_piece:
+                    await self._pace()
+                    self.connection.spend(1)
             except BrokerError as error:
+                await self._outbox.empty()
                 self.connection.fail(error, asked or self._decoder.receipt)
+            finally:
+                self.connection.busy = False
+
+    async def done(self) -> None:
+        """Returns once all SENDs are delivered that came."""
+        await self._outbox.empty()
+
+    async def _pace(self) -> None:
+        """Reads no faster than a client may send: whoever has much to store or to settle is slowed down, not ended."""
+        pause = self.connection.pause()
+        if pause:
+            await asyncio.sleep(pause + SLOT_SECONDS)  # the connection's clock turns by slots
 
     async def _handle(self, frame: Frame) -> None:
+        if frame.command == "SEND" and self._connected and "transaction" not in frame.headers:
+            _require(frame, "destination", "missing_destination")
+            if not self._outbox.add(frame):
+                await self._outbox.empty()
+            return
+        await self._outbox.empty()
+        if self.connection.ended:
+            return
         if frame.command in ("CONNECT", "STOMP"):
             await self._connect(frame)
             return
         if not self._connected:
             raise ProtocolError(f"{frame.command} before CONNECT", "not_connected")
         if "transaction" in frame.headers and frame.command in ("SEND", "ACK", "NACK"):
-            self._check(frame)
+            if frame.command == "SEND":
+                _require(frame, "destination", "missing_destination")
             self._transactions.add(frame)
             if frame.command != "SEND":  # a receipt of a SEND says that it is stored
                 self._receipt(frame)
@@ -119,11 +186,6 @@ class StompSession:
             raise PolicyViolation("the passcode is not a valid API token", "unauthenticated") from error
         self.live.registry.admit(self.connection, principal, credential)
 
-    async def _send(self, frame: Frame) -> None:
-        self._check(frame)
-        await sending.send(self, frame)
-        self._receipt(frame)
-
     async def _subscribe(self, frame: Frame) -> None:
         _require(frame, "destination", "missing_destination")
         name = frame.headers.get("id", "")
@@ -131,18 +193,8 @@ class StompSession:
             if self.version != "1.0":
                 raise ProtocolError("SUBSCRIBE needs the header id", "missing_id")
             name = _unnamed(frame)
-        if name in self._subscriptions:
-            raise ProtocolError(f"a subscription {shown(name)} exists already", "duplicate_subscription")
-        if len(self._subscriptions) >= MAX_SUBSCRIPTIONS:
-            raise PolicyViolation(
-                f"a connection has at most {MAX_SUBSCRIPTIONS} subscriptions", "too_many_subscriptions"
-            )
-        subscription = await subscribing.subscribe(self, frame)
-        if self.connection.ended:
-            await subscription.close()
-            return
-        self._subscriptions[name] = subscription
-        self.connection.subscriptions[name] = subscription.description
+        self.check_room(name)
+        await self.adopt(name, await subscribing.subscribe(self, frame))
         self._receipt(frame)
 
     async def _unsubscribe(self, frame: Frame) -> None:
@@ -167,15 +219,10 @@ class StompSession:
         self._receipt(frame)
 
     async def _commit(self, frame: Frame) -> None:
-        """Sends what was held back as one, then settles; receipts of its frames go out when all is done."""
+        """Does all that was held back, as one; then receipts of its SENDs go out, too."""
         frames = self._transactions.end(frame)
-        sends = [each for each in frames if each.command == "SEND"]
-        if sends:
-            await sending.send_many(self, sends)
-        for each in frames:
-            if each.command != "SEND":
-                await settling.settle(self.version, self._subscriptions.values(), each)
-        self._receipt(*sends, frame)
+        await committing.commit(self, self._subscriptions.values(), frames)
+        self._receipt(*[each for each in frames if each.command == "SEND"], frame)
 
     async def _abort(self, frame: Frame) -> None:
         self._transactions.end(frame)
@@ -194,16 +241,14 @@ class StompSession:
         "COMMIT": _commit,
         "DISCONNECT": _disconnect,
         "NACK": _settle,
-        "SEND": _send,
         "SUBSCRIBE": _subscribe,
         "UNSUBSCRIBE": _unsubscribe,
     }
 
-    def _check(self, frame: Frame) -> None:
-        if frame.command == "SEND":
-            _require(frame, "destination", "missing_destination")
-
     # -- going out ------------------------------------------------------------------------------------------------
+
+    def _stored(self, frames: Sequence[Frame]) -> None:
+        self._receipt(*frames)
 
     def _receipt(self, *frames: Frame) -> None:
         answers = [answer for frame in frames if (answer := _receipt_of(frame)) is not None]
@@ -225,6 +270,10 @@ class StompSession:
 
     # -- the end --------------------------------------------------------------------------------------------------
 
+    def _rights_changed(self, principal: Principal) -> None:
+        for subscription in self._subscriptions.values():
+            subscription.check_rights()
+
     def _ended(self) -> None:
         """Lets messages go back at once when the connection has failed, whenever its peer notices."""
         self._closing = asyncio.get_running_loop().create_task(self._let_go(), name="waystation-stomp-end")
@@ -234,6 +283,7 @@ class StompSession:
         self.connection.closed()
         if self._closing is not None:
             await self._closing
+        await self._outbox.empty()
         await self._let_go()
 
     async def _let_go(self) -> None:

@@ -21,10 +21,16 @@ def handle(message_id: int, serial: int, number: int) -> str:
 
 
 async def settle(version: str, subscriptions: Iterable[Subscription], frame: Frame) -> None:
-    """Does what an ACK or a NACK says; it is stored when this returns.
+    """Does what an ACK or a NACK says; it is stored when this returns, if the frame wants a receipt.
 
-    Raises `ProtocolError` `missing_id` and `unknown_ack`, and what the store raises.
+    Raises `ProtocolError` `missing_id`, `unknown_ack` and `lease_lost`, and `Unavailable`.
     """
+    subscription, number = find(version, subscriptions, frame)
+    await subscription.settle(number, frame)
+
+
+def find(version: str, subscriptions: Iterable[Subscription], frame: Frame) -> tuple[Subscription, int | None]:
+    """The subscription that an ACK or a NACK speaks of, and the number of the delivery. Raises `ProtocolError`."""
     header = "id" if version == "1.2" else "message-id"
     given = frame.headers.get(header)
     if not given:
@@ -36,10 +42,7 @@ async def settle(version: str, subscriptions: Iterable[Subscription], frame: Fra
     found = _found(subscriptions, serial, named)
     if found is None:
         raise ProtocolError(f"{frame.command} of what was not delivered here", "unknown_ack")
-    if frame.command == "NACK":
-        await found.refuse(number, frame)
-    else:
-        await found.acknowledge(number)
+    return found, number
 
 
 def _parsed(given: str) -> tuple[int | None, int | None]:
@@ -54,6 +57,6 @@ def _found(subscriptions: Iterable[Subscription], serial: int | None, named: str
     for each in subscriptions:
         if named not in (None, each.id):
             continue
-        if each.serial == serial or (serial is None and each.mode != AUTO):
+        if each.serial == serial if each.has_claims else serial is None and each.mode != AUTO:
             return each
     return None

@@ -41,9 +41,21 @@ class Context(Protocol):
     def live(self) -> LiveHub:
         """What the sessions of this process share."""
 
+    def subscription(self, name: str) -> Subscription | None:
+        """Its subscription of that id."""
+
+    def check_room(self, name: str) -> None:
+        """Raises `ProtocolError` unless it may have a new subscription of that id."""
+
+    async def adopt(self, name: str, subscription: Subscription) -> None:
+        """Keeps a new subscription by its id."""
+
 
 class Subscription:
     """One subscription of one session."""
+
+    has_claims = False
+    """What it delivers must be settled."""
 
     def __init__(self, context: Context, frame: Frame, destination: str) -> None:
         self.context = context
@@ -61,14 +73,14 @@ class Subscription:
         """For people."""
         return self.destination
 
-    async def acknowledge(self, number: int | None) -> None:
-        """Settles what was delivered as that number, and with ack:client all before it.
+    def check_rights(self) -> None:
+        """Raises `AccessDenied` when the session's principal may not read it any more."""
+
+    async def settle(self, number: int | None, frame: Frame) -> None:
+        """Does what an ACK or a NACK says of the delivery of that number.
 
         What topics and broadcasts deliver needs no settling: a position is the client's own.
         """
-
-    async def refuse(self, number: int | None, frame: Frame) -> None:
-        """The same for a NACK."""
 
     async def unsubscribe(self) -> None:
         """Ends it; the session goes on. Messages that were not settled go back."""

@@ -9,8 +9,8 @@ from __future__ import annotations
 from typing import Final
 
 from brokers import strict_json
-from brokers.access import Principal, authorize
-from brokers.errors import AccessDenied, BrokerError, InvalidValue
+from brokers.access import authorize
+from brokers.errors import BrokerError, InvalidValue
 from brokers.record_input import key_bytes
 from brokers.topics import TopicInfo
 from realtime.errors import ProtocolError
@@ -83,16 +83,18 @@ class TopicSubscription(Subscription):
     def __init__(self, context: Context, frame: Frame, text: str, topic: str) -> None:
         super().__init__(context, frame, text)
         self._topic = topic
-        self._rights: Principal = context.principal
+
+    def check_rights(self) -> None:
+        """As of any subscription."""
+        authorize(self.context.principal, "read", "topic", self._topic)
 
     def take(self, batch: Batch) -> None:
         """Delivers at once."""
-        if self._may_read():
-            delivery.write(self, batch)
+        delivery.write(self, batch)
 
     async def take_waiting(self, batch: Batch) -> bool:
         """Delivers when there is room."""
-        return self._may_read() and await delivery.write_waiting(self, batch)
+        return await delivery.write_waiting(self, batch)
 
     def stop(self, error: BrokerError) -> None:
         """Ends the connection with the error."""
@@ -102,15 +104,3 @@ class TopicSubscription(Subscription):
         """Receives nothing more."""
         if self.joined is not None:
             self.joined.leave()
-
-    def _may_read(self) -> bool:
-        """Whether it still may; ends the connection otherwise."""
-        now = self.context.principal
-        if now is not self._rights:
-            try:
-                authorize(now, "read", "topic", self._topic)
-            except AccessDenied as error:
-                self.stop(error)
-                return False
-            self._rights = now
-        return True

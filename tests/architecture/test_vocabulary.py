@@ -27,6 +27,7 @@ MAY_CATCH_ALL = {
     "brokers/coalescer.py": "whatever happens to an append, each request in it must be answered",
     "brokers/listeners/delivery.py": "whatever a handler raises is the record's failure, and no thread dies of it",
     "realtime/broadcasts.py": "what goes wrong with one broadcast must not end the hearing of all",
+    "realtime/stomp/outbox.py": "a fault behind a SEND that nobody waits for: the client hears of it",
     "realtime/invoking.py": "whatever a mapping raises is logged, and no connection dies of it",
     "brokers/failure.py": "an exception's own code may raise anything when it is described",
 }

@@ -146,16 +146,22 @@ def _workers(wanted: Environment, listener: socket.socket, metrics: Path) -> Ite
         return Program(name=name, launch=launch, stop_steps=WORKER_STOP_STEPS, stage=WORKERS, is_needed=is_needed)
 
     for number in range(1, wanted.web_processes + 1):
-        yield worker(f"web {number}", _uvicorn(listener), listener.fileno(), is_needed=True)
+        yield worker(
+            f"web {number}",
+            uvicorn_arguments("messaging_site.asgi:application", listener.fileno()),
+            listener.fileno(),
+            is_needed=True,
+        )
     for number in range(1, wanted.listener_processes + 1):
         command = [str(settings.BASE_DIR / "manage.py"), "listen"]
         # Without listeners there still is a log to publish to, and a console that shows what is wrong.
         yield worker(f"listener {number}", command, is_needed=False)
 
 
-def _uvicorn(listener: socket.socket) -> list[str]:
-    command = ["-m", "uvicorn", "messaging_site.asgi:application"]
-    command += ["--fd", str(listener.fileno()), "--loop", "uvloop", "--http", "httptools", "--lifespan", "on"]
+def uvicorn_arguments(application: str, descriptor: int) -> list[str]:
+    """What a web process is started with, on an inherited listening socket; the benchmarks start theirs by it too."""
+    command = ["-m", "uvicorn", application]
+    command += ["--fd", str(descriptor), "--loop", "uvloop", "--http", "httptools", "--lifespan", "on"]
     command += ["--timeout-graceful-shutdown", str(WEB_GRACE_SECONDS), "--backlog", str(BACKLOG)]
     command += ["--ws", "realtime.frame_protocol:FrameProtocol", "--ws-max-size", str(MAX_WEBSOCKET_MESSAGE_BYTES)]
     command += ["--ws-per-message-deflate", "false", "--ws-ping-interval", "20", "--ws-ping-timeout", "20"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Iterator
 
@@ -81,9 +82,39 @@ def test_it_lists_the_connections_of_all_processes_newest_first(admin: Client, r
     reported(a_connection(3, protocol="sse", transport="sse", subscriptions={}), process="second")
     page = admin.get("/admin/connections/").content.decode()
     assert [page.index(an_id(number)) for number in (1, 2, 3)] == sorted(page.index(an_id(n)) for n in (1, 2, 3))
-    assert "in 2 web processes" in page
+    assert "1 stream, 2 processes" in page
     assert "/topic/flights.departures" in page
     assert ">SSE<" in page
+
+
+def test_each_process_has_its_line_and_its_list(admin: Client, reported: Callable[..., None]) -> None:
+    reported(a_connection(1, rate=2.5, buffered=10), a_connection(2, rate=0.5))
+    assert "Web processes" not in admin.get("/admin/connections/").content.decode()
+    reported(a_connection(3), process="second")
+    page = admin.get("/admin/connections/").content.decode()
+    assert "Web processes" in page
+    assert "process=second" in page
+    of_first = admin.get("/admin/connections/?process=first")
+    text = of_first.content.decode()
+    assert an_id(1) in text
+    assert an_id(3) not in text
+    assert [(each.rate, each.waiting, each.chosen) for each in of_first.context["per_process"]][-1] in (
+        (3.0, 10, True),
+        (0.0, 0, False),
+    )
+    assert "No connection matches" in admin.get("/admin/connections/?process=gone").content.decode()
+
+
+def test_a_report_that_lapses_takes_its_connections_with_it(
+    admin: Client, reported: Callable[..., None], store: redis.Redis
+) -> None:
+    reported(a_connection(1))
+    reported(a_connection(2), process="second")
+    assert an_id(1) in admin.get("/admin/connections/").content.decode()
+    store.delete("waystation:connections:of:first")
+    page = admin.get("/admin/connections/").content.decode()
+    assert an_id(1) not in page
+    assert an_id(2) in page
 
 
 def test_looking_asks_the_processes_to_report(admin: Client, store: redis.Redis) -> None:
@@ -150,6 +181,24 @@ def test_a_connection_shows_whose_it_is_and_what_it_reads(admin: Client, reporte
         assert text in page
     assert HOSTILE not in page
     assert "\u202e" not in page
+
+
+def test_a_connection_shows_its_rate_and_when_it_was_heard(admin: Client, reported: Callable[..., None]) -> None:
+    reported(a_connection(1, rate=12.0, silent_s=95), a_connection(2, protocol="sse", transport="sse"))
+    page = admin.get(f"/admin/connections/{an_id(1)}/").content.decode()
+    assert "12 /s to the client" in page
+    assert re.search(r"last heard <time[^>]*>1 min ago", page)
+    assert "web, pid 4711" in page
+    assert "a stream is only read" in admin.get(f"/admin/connections/{an_id(2)}/").content.decode()
+    assert "12 /s" in admin.get("/admin/connections/").content.decode()
+
+
+@pytest.mark.parametrize("path", ["/admin/connections/", f"/admin/connections/{an_id(1)}/"])
+def test_it_is_fetched_again_when_connections_change(path: str, admin: Client, reported: Callable[..., None]) -> None:
+    reported(a_connection(1))
+    page = admin.get(path).content.decode()
+    assert 'data-live="connections"' in page
+    assert f'hx-get="{path}"' in page
 
 
 def test_a_connection_that_is_over_says_so(admin: Client, reported: Callable[..., None]) -> None:

@@ -16,7 +16,6 @@ from brokers.coalescer import Coalescer
 from brokers.queues import topology
 from brokers.wakeup import Hub
 from realtime import threads
-from realtime.connections import Connection
 from realtime.hub import LiveHub
 from realtime.stomp.encoder import encode
 from realtime.stomp.frame import Frame
@@ -112,15 +111,30 @@ class Client:
 
     def __init__(self, live: LiveHub, principal: Principal, version: str) -> None:
         self.wire = Wire()
-        self.connection = Connection("stomp", self.wire, wheel=live.registry.wheel, principal=principal)
+        self.live = live
+        self.connection = live.registry.open("stomp", self.wire, principal=principal)
         self.session = StompSession(self.connection, live)
         self.version = version
 
     async def say(self, command: str, body: bytes | str = b"", **headers: str) -> None:
-        """Sends a frame and waits until it is handled; `_` in names of headers are dashes."""
+        """Sends a `frame` and waits until it is handled."""
+        await self.pour(self.frame(command, body, **headers))
+
+    def frame(self, command: str, body: bytes | str = b"", **headers: str) -> bytes:
+        """A frame's bytes; `_` in names of headers are dashes."""
         named = {name.strip("_").replace("_", "-"): value for name, value in headers.items()}
         raw = body.encode() if isinstance(body, str) else body
-        await self.session.received(encode(Frame(command, named, raw), self.version))
+        return encode(Frame(command, named, raw), self.version)
+
+    async def pour(self, *frames: bytes) -> None:
+        """Sends frames in one piece and waits until they are handled."""
+        await self.session.received(b"".join(frames))
+        await self.session.done()
+
+    async def leave(self) -> None:
+        """Its peer has gone, as far as the session can tell."""
+        self.live.registry.close(self.connection)
+        await self.session.closed()
 
     async def connect(self) -> None:
         await self.say("CONNECT", accept_version=self.version, host="test")
@@ -202,7 +216,7 @@ async def live() -> AsyncIterator[Live]:
         yield found
     finally:
         for client in found.clients:
-            await client.session.closed()
+            await client.leave()
         await made.stop()
         await hub.stop()
         await database.close()

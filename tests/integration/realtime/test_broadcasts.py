@@ -265,6 +265,19 @@ async def test_batches_are_encoded_once_for_all(live: Broadcasts) -> None:
     assert first.batches[0] is second.batches[0] is rights.batches[0]
 
 
+async def test_many_subscribers_are_one_subscription_of_redis(live: Broadcasts) -> None:
+    name = f"{announcing.CHANNEL}{announcing.channel_of('/topic/crowd')}"
+    with redis.Redis.from_url(settings.REDIS_URL) as client:
+        [(_, before)] = client.pubsub_numsub(name)
+        crowd = [Listener() for _ in range(50)]
+        for listener in crowd:
+            await live.subscribe("/topic/crowd", listener)
+        [(_, after)] = client.pubsub_numsub(name)
+    assert after == before + 1
+    await abroadcast("/topic/crowd", "all")
+    assert [await listener.bodies(1) for listener in crowd] == [[b'"all"']] * 50
+
+
 async def test_channels_that_nobody_needs_are_left(live: Broadcasts, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(broadcasts, "_LINGER_SECONDS", 0.0)
     listener = Listener()

@@ -20,7 +20,7 @@ from brokers import wakeup
 from brokers.access import Principal
 from realtime import frame_protocol, registry, websocket
 from realtime.connections import Connection
-from realtime.frame_protocol import MAX_QUEUED_BYTES
+from realtime.frame_protocol import MAX_QUEUED_BYTES, FrameTransport
 from realtime.registry import Registry
 from tests.web_process import eventually, serving
 
@@ -102,6 +102,19 @@ async def test_text_is_text_and_other_bytes_are_binary() -> None:
             assert await client.recv() == message
         await client.send(b"\xff\x00")
         assert await client.recv() == b"\xff\x00"
+
+
+async def test_an_idle_connection_keeps_neither_its_handshake_nor_a_queue() -> None:
+    async with site() as where, dialled(where, additional_headers={"cookie": "a=" + "b" * 4000}) as client:
+        await client.send("hello")
+        assert await client.recv() == "hello"
+        transport = where.connection.transport
+        assert isinstance(transport, FrameTransport)
+        protocol = transport._protocol
+        assert not protocol.request.headers
+        assert not protocol.response.headers
+        assert not protocol.scope["headers"]
+        assert protocol.out.maxlen == 0
 
 
 async def test_a_plain_asgi_server_serves_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -307,8 +320,8 @@ async def test_a_hint_disconnects_one_connection() -> None:
         assert await other.recv() == "still here"
 
 
-async def test_a_user_may_have_so_many_connections(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(registry, "MAX_PER_USER", 2)
+async def test_a_user_may_have_as_many_connections_as_the_setting_says(settings: Settings) -> None:
+    settings.LIVE_CONNECTIONS_PER_USER = 2
 
     async with site() as where:
         connections = []

@@ -70,14 +70,22 @@ def test_the_codes_of_every_refusal_are_listed(document: Json) -> None:
                     assert {statuses[code] for code in codes} == {int(status)}
                     listed |= set(codes)
     unlisted = set(statuses) - listed
-    of_streams = {
-        "invalid_last_event_id",
-        "origin_not_allowed",
-        "progress_finished",
-        "progress_not_found",
-        "too_many_connections",
+    assert unlisted <= {"error", "conflict", "unencodable_value", "idempotency_in_progress", "progress_finished"}
+
+
+def test_streams_are_described_event_by_event(document: Json) -> None:
+    streams = {path: methods["get"]["responses"] for path, methods in document["paths"].items() if "/stream" in path}
+    assert {path: set(answers) & {"200", "204", "400", "429"} for path, answers in streams.items()} == {
+        "/api/v1/topics/{topic}/stream": {"200", "400", "429"},
+        "/api/notifications/stream": {"200", "400", "429"},
+        "/api/progress/{task_id}/stream": {"200", "204", "400", "429"},
     }
-    assert unlisted <= {"error", "conflict", "unencodable_value", "idempotency_in_progress"} | of_streams, unlisted
+    for answers in streams.values():
+        [(media_type, content)] = answers["200"]["content"].items()
+        event = document["components"]["schemas"][content["schema"]["$ref"].rpartition("/")[2]]
+        assert media_type == "text/event-stream"
+        assert event["required"] == ["event", "data"]
+        assert event["properties"]["data"]["contentMediaType"] == "application/json"
 
 
 def test_request_bodies_refuse_unknown_fields(document: Json) -> None:
@@ -165,7 +173,8 @@ def test_every_anchor_is_there_once(page: httpx.Response) -> None:
 
 def test_the_page_shows_every_operation_and_every_code(page: httpx.Response) -> None:
     ids = set(parsed(page).ids)
-    assert {operation.name for operation in [*asgi.rest.operations, *asgi.health.operations]} <= ids
+    declared = [*asgi.rest.operations, *asgi.health.operations, *asgi.streams.operations]
+    assert {operation.name for operation in declared} <= ids
     assert {code for code, _, _ in catalogue()} <= ids
 
 

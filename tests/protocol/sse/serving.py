@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -11,11 +12,13 @@ from typing import Any
 
 import httpx
 import uvicorn
-from django.db import connections
+from django.contrib.auth.models import User
+from django.db import connection, connections
 
-from brokers import access, database, topics
-from brokers.access import Principal
+from brokers import access, database, tokens, topics
+from brokers.access import GrantRule
 from brokers.coalescer import Coalescer
+from brokers.models import ApiToken
 from brokers.wakeup import Hub
 from realtime.hub import LiveHub
 from realtime.sse.app import StreamApplication
@@ -104,6 +107,12 @@ class Streams:
             assert response.status_code == 200, await response.aread()
             yield Reader(response)
 
+    @asynccontextmanager
+    async def browser(self) -> AsyncIterator[Streams]:
+        """The same server to a client that sends no token, and keeps cookies."""
+        async with httpx.AsyncClient(base_url=self.client.base_url, timeout=20) as client:
+            yield Streams(self.live, self.application, client, self.port)
+
     def connections(self) -> list[Any]:
         """What the registry holds."""
         return list(self.live.registry.connections.values())
@@ -139,6 +148,35 @@ async def streams(token: str | None = None) -> AsyncIterator[Streams]:
         listener.close()
 
 
-def principal(name: str) -> Principal:
-    """A user."""
-    return Principal(name, False)
+async def issued(name: str, *rules: tuple[str, str, str]) -> str:
+    """A token of a user, who is made when there is none; each rule an operation, a type and a name, or "" for all."""
+
+    def issue() -> str:
+        user, _ = User.objects.get_or_create(username=name)
+        grants = [
+            GrantRule(operation, kind, on, "literal" if on else "prefix", "allow") for operation, kind, on in rules
+        ]
+        return tokens.issue(user, f"of {name} {secrets.token_hex(4)}", grants)[1]
+
+    text: str = await in_thread(issue)
+    return text
+
+
+async def revoke(name: str) -> None:
+    """Revokes the tokens of a user."""
+
+    def run() -> None:
+        for token in ApiToken.objects.filter(owner__username=name):
+            tokens.revoke(token.token_id)
+
+    await in_thread(run)
+
+
+async def execute(statement: str, *parameters: Any) -> None:
+    """Runs a statement beside the event loop."""
+
+    def run() -> None:
+        with connection.cursor() as cursor:
+            cursor.execute(statement, parameters)
+
+    await in_thread(run)

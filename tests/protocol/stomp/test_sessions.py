@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import httpx
 import pytest
 
 from tests.protocol.stomp.wire import logged_in, wire
@@ -85,8 +86,7 @@ def test_a_second_connect_is_an_error(server: Server) -> None:
 
 def test_disconnect_is_answered_by_its_receipt_and_the_end(server: Server) -> None:
     with logged_in(server) as client:
-        client.send("DISCONNECT", receipt="close-1")
-        client.send("SEND", "ignored", destination="/topic/a")
+        client.raw("DISCONNECT\nreceipt:close-1\n\n\0SEND\ndestination:/nowhere/a\n\nignored\0")
         assert client.receipt() == "close-1"
         assert client.end() == 1000
 
@@ -142,3 +142,24 @@ def test_no_heart_beats_are_asked_of_who_offers_none(server: Server) -> None:
     with logged_in(server, heart_beat="0,0") as client:
         client.send("BEGIN", transaction="t", receipt="1")
         assert client.receipt() == "1"
+
+
+def test_a_token_that_is_revoked_ends_its_connections_within_seconds(server: Server, api: httpx.Client) -> None:
+    made = api.post("/api/v1/tokens", json={"name": unique("token"), "grants": []}).json()
+    with logged_in(server, made["token"]) as client:
+        assert api.delete(f"/api/v1/tokens/{made['id']}").status_code == 204
+        error = client.expect("ERROR")
+        assert error.headers["message"] == "token_revoked"
+        assert client.end() == 1008
+
+
+def test_receipts_of_a_burst_come_in_order_whatever_it_is_for(server: Server, api: httpx.Client) -> None:
+    topic, queue = unique(), unique("queue")
+    assert api.post("/api/v1/topics", json={"name": topic, "partitions": 1}).status_code == 201
+    destinations = [f"/topic/{topic}", f"/topic/{topic}", f"/queue/{queue}", f"/topic/{unique()}", "/user/queue/own"]
+    with logged_in(server) as client:
+        for number in range(500):
+            client.send("SEND", str(number), destination=destinations[number // 7 % 5], receipt=str(number))
+        assert [client.receipt() for _ in range(500)] == [str(number) for number in range(500)]
+    records = api.get(f"/api/v1/topics/{topic}/partitions/0/records?offset=earliest&limit=1000").json()["records"]
+    assert [record["value"] for record in records] == [n for n in range(500) if n // 7 % 5 < 2]

@@ -211,9 +211,9 @@ def test_a_digest_is_the_same_exactly_where_all_its_parts_are(one: tuple[str, ..
 )
 def test_no_message_takes_long(unit: str) -> None:
     message = (unit * 8192)[:8192]
-    began = time.perf_counter()
+    began = time.thread_time()
     stripped(message)
-    assert time.perf_counter() - began < 1.0
+    assert time.thread_time() - began < 1.0
 
 
 def test_a_long_frame_is_cut() -> None:

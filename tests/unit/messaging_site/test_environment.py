@@ -43,6 +43,7 @@ def test_defaults_are_those_of_the_documentation() -> None:
     assert found.admin_password is found.admin_token is None
     assert found.apps == ("examples.flights",)
     assert (found.processed_days, found.mail, found.mail_from) == (30, NO_SERVER, "waystation@localhost")
+    assert (found.allowed_origins, found.connections_per_user) == ((), 1000)
     assert found.debug is False
     assert found.allowed_hosts == ("localhost", "127.0.0.1", "[::1]")
     assert found.is_production is False
@@ -92,6 +93,7 @@ def test_other_hosts_ask_for_a_production_start(host: str) -> None:
         *[("WAYSTATION_APPS", value) for value in ("a..b", "a,", "a-b", "a,a", "a/b")],
         *[("WAYSTATION_PROCESSED_DAYS", value) for value in ("0", "3651", "30d")],
         *[("WAYSTATION_ALLOWED_ORIGINS", value) for value in ("*", "null", "app.example.com", "https://a.example/")],
+        *[("WAYSTATION_CONNECTIONS_PER_USER", value) for value in ("0", "-1", "100001", "many")],
         *[
             ("EMAIL_URL", value)
             for value in ("", "mail.example.org", "http://a", "smtp://", "smtp://a:x", "smtp://a/b")
