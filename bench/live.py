@@ -11,17 +11,17 @@ import json
 import resource
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, closing, contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, closing
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import psutil
-from websockets.sync.client import ClientConnection, connect
 
 from bench import pika_peer, stores
 from bench.live_load import MARK, LoadFailed, Plan, subscribers
+from bench.live_sides import Side, our_side, paced, publish_to_channels, sends, sends_round, stomp, stomp_plan
 from bench.measurement import Measurement
 from bench.rounds import Extent, Subject, interleaved, median
 
@@ -36,110 +36,8 @@ STALLED_RATE = 200
 STALLED_BYTES = 20_000
 STALLED_GOAL_KIB = 512.0
 _GROUP = "live push"
-_ANSWER_SECONDS = 60.0
 _CHANNELS = "bench.channels_peer:application"
-_FIRST_DELIVERIES = 1000
-"""Of the first run."""
-_MOST_RUNS = 6
-"""The first is cold; each tells how much fits into the time, the last one counts."""
-_GROWTH = 8
-"""From one to the next at most: few messages say little of many."""
-_MOST_SENDS = 18_000
-"""A connection may send 20,000 messages without a pause."""
 _SPARE_DESCRIPTORS = 500
-
-
-def body(size: int = 100) -> str:
-    """A JSON text of `size` bytes with the mark in it."""
-    frame = json.dumps({"mark": MARK.decode(), "filler": ""}, separators=(",", ":"))
-    return frame[:-2] + "x" * (size - len(frame)) + frame[-2:]
-
-
-def stomp(command: str, headers: Mapping[str, str], text: str = "") -> str:
-    """A STOMP frame."""
-    lines = "".join(f"{name}:{value}\n" for name, value in headers.items())
-    return f"{command}\n{lines}\n{text}\0"
-
-
-@dataclass(frozen=True)
-class Side:
-    """One server to subscribe to and to publish through."""
-
-    name: str
-    plan: Plan
-    publish: Callable[[ClientConnection, int], None]
-    one_each: bool = False
-    """Every subscriber has a destination of its own."""
-
-    @contextmanager
-    def publisher(self) -> Iterator[ClientConnection]:
-        """A connection that has said the frames that sign it in."""
-        with connect(f"ws://127.0.0.1:{self.plan.port}{self.plan.path}", compression=None, max_size=None) as connection:
-            for frame in self.plan.frames[:1]:
-                connection.send(frame)
-                connection.recv(_ANSWER_SECONDS)
-            yield connection
-
-    def fan_out(self, count: int, seconds: float) -> float:
-        """Deliveries a second to `count` subscribers."""
-        rate = 0.0
-        with subscribers(replace(self.plan, connections=count)) as clients, self.publisher() as publisher:
-            most = _MOST_SENDS // (count if self.one_each else 1)
-            messages = max(1, _FIRST_DELIVERIES // count)
-            for run in range(_MOST_RUNS):
-                clients.expect(messages)
-                started = time.perf_counter()
-                self.publish(publisher, messages * (count if self.one_each else 1))
-                took = clients.outcome()["ended"] - started
-                rate = messages * count / took
-                most -= messages
-                wanted = min(int(messages * min(_GROWTH, seconds / took)), most)
-                if run and (took >= seconds / 2 or wanted <= messages):
-                    break
-                messages = max(1, wanted)
-        return rate
-
-
-def _connect_frame(token: str) -> str:
-    return stomp("CONNECT", {"accept-version": "1.2", "host": "/", "login": "guest", "passcode": token})
-
-
-def _stomp_plan(port: int, token: str, destination: str) -> Plan:
-    subscribe = stomp("SUBSCRIBE", {"id": "s", "destination": destination, "receipt": "ready"})
-    return Plan(port=port, path="/ws", connections=1, frames=(_connect_frame(token), subscribe), ready="RECEIPT")
-
-
-def _sends(destination: str, connection: ClientConnection, count: int, at_once: int = 50) -> None:
-    """SENDs through one STOMP connection; the last one's receipt is waited for."""
-    headers = {"destination": destination, "content-type": "application/json"}
-    one, text = stomp("SEND", headers, body()), body()
-    left = count
-    while left > at_once:
-        connection.send(one * at_once)
-        left -= at_once
-    connection.send(one * (left - 1) + stomp("SEND", headers | {"receipt": "sent"}, text))
-    while "RECEIPT" not in str(connection.recv(_ANSWER_SECONDS)):
-        continue
-
-
-def _sends_round(connection: ClientConnection, count: int, destinations: int) -> None:
-    """The same, one to each of many destinations in turn."""
-    text = body()
-    one_round = [
-        stomp("SEND", {"destination": f"/topic/bench.{number}", "content-type": "application/json"}, text)
-        for number in range(destinations)
-    ]
-    for _ in range(count // destinations):
-        for first in range(0, destinations, 50):
-            connection.send("".join(one_round[first : first + 50]))
-
-
-def _channels(connection: ClientConnection, count: int) -> None:
-    connection.send(f"publish {count} {body()}")
-
-
-def _ours(port: int, token: str, destination: str) -> Side:
-    return Side("ours", _stomp_plan(port, token, destination), partial(_sends, destination))
 
 
 def measure(extent: Extent, data_dir: Path) -> Iterator[Measurement]:
@@ -151,18 +49,18 @@ def measure(extent: Extent, data_dir: Path) -> Iterator[Measurement]:
         port = stack.enter_context(stores.web(stores.PRODUCT))
         token = stores.issue_token()
         sides = {
-            "ours": _ours(port, token, "/topic/bench-broadcast"),
-            "record": _ours(port, token, "/topic/bench-live"),
+            "ours": our_side(port, token, "/topic/bench-broadcast"),
+            "record": our_side(port, token, "/topic/bench-live"),
         }
         if missing := pika_peer.missing():
             print(f"no comparison with RabbitMQ: {missing}", file=sys.stderr)
         else:
             web = stack.enter_context(pika_peer.web_stomp(data_dir / "rabbitmq-live"))
-            plan = _stomp_plan(web, "guest", "/topic/bench")
-            sides["RabbitMQ's Web-STOMP"] = Side("Web-STOMP", plan, partial(_sends, "/topic/bench"))
+            plan = stomp_plan(web, "guest", "/topic/bench")
+            sides["RabbitMQ's Web-STOMP"] = Side("Web-STOMP", plan, partial(sends, "/topic/bench"))
         channels = stack.enter_context(stores.web(_CHANNELS))
         plan = Plan(port=channels, path="/", connections=1, frames=("hello",), ready="ready")
-        sides["a plain Channels consumer"] = Side("Channels", plan, _channels)
+        sides["a plain Channels consumer"] = Side("Channels", plan, publish_to_channels)
         yield from _fan_out(sides, extent)
         yield from _destinations(sides["ours"], extent)
         yield _latency(port, token, extent)
@@ -204,7 +102,7 @@ def _destinations(ours: Side, extent: Extent) -> Iterator[Measurement]:
         side = replace(
             ours,
             plan=replace(ours.plan, frames=(ours.plan.frames[0], subscribe)),
-            publish=partial(_sends_round, destinations=count),
+            publish=partial(sends_round, destinations=count),
             one_each=True,
         )
         speeds = interleaved({"ours": partial(side.fan_out, count, extent.seconds)}, extent.rounds)
@@ -218,7 +116,7 @@ def _destinations(ours: Side, extent: Extent) -> Iterator[Measurement]:
 
 def _latency(port: int, token: str, extent: Extent) -> Measurement:
     """From when a record was due over REST to the last byte at the client, 200 subscribers and 100 records a second."""
-    plan = replace(_stomp_plan(port, token, "/topic/bench-live"), connections=GOAL_COUNT, sampled=10)
+    plan = replace(stomp_plan(port, token, "/topic/bench-live"), connections=GOAL_COUNT, sampled=10)
     headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
     client = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
 
@@ -235,7 +133,7 @@ def _latency(port: int, token: str, extent: Extent) -> Measurement:
         for seconds in (1.0, extent.latency_seconds):  # the first one warms up
             count = int(seconds * LATENCY_RATE)
             clients.expect(count)
-            _paced(publish, count, LATENCY_RATE)
+            paced(publish, count, LATENCY_RATE)
             outcome = clients.outcome()
     return Measurement(
         group=_GROUP,
@@ -247,15 +145,6 @@ def _latency(port: int, token: str, extent: Extent) -> Measurement:
         goal=1.0,
         details={name: round(outcome[name], 2) for name in ("p50_ms", "p99_ms", "max_ms")},
     )
-
-
-def _paced(action: Callable[[int], None], count: int, rate: float) -> None:
-    """Calls `action` at a steady rate with the moment when it was due, in nanoseconds; what is late is not left out."""
-    start = time.perf_counter_ns()
-    for number in range(count):
-        due = start + int(number * 1e9 / rate)
-        time.sleep(max(0.0, (due - time.perf_counter_ns()) / 1e9))
-        action(due)
 
 
 def _web_process() -> psutil.Process:
@@ -271,7 +160,7 @@ def _idle(extent: Extent) -> Iterator[Measurement]:
     count = IDLE_CONNECTIONS if hard == resource.RLIM_INFINITY else min(IDLE_CONNECTIONS, hard - _SPARE_DESCRIPTORS)
     with stores.web(stores.PRODUCT) as port:
         process = _web_process()
-        plan = replace(_stomp_plan(port, stores.issue_token(), "/topic/bench-idle"), connections=count)
+        plan = replace(stomp_plan(port, stores.issue_token(), "/topic/bench-idle"), connections=count)
         with subscribers(replace(plan, connections=100)):
             pass  # what is made for the first connections is no memory of the others
         before = process.memory_info().rss
@@ -307,7 +196,7 @@ def _stalled(extent: Extent) -> Iterator[Measurement]:
     count = int(STALLED_RATE * max(3.0, extent.latency_seconds / 3))
     with stores.web(stores.PRODUCT) as port:
         process = _web_process()
-        ours = _ours(port, stores.issue_token(), "/topic/bench-stalled")
+        ours = our_side(port, stores.issue_token(), "/topic/bench-stalled")
         plan = replace(ours.plan, connections=10)
         speeds: dict[str, list[float]] = {"alone": [], "beside": []}
         latencies: dict[str, list[float]] = {"alone": [], "beside": []}
@@ -329,7 +218,7 @@ def _stalled(extent: Extent) -> Iterator[Measurement]:
 
                     clients.expect(count)
                     started = time.perf_counter()
-                    _paced(publish, count, STALLED_RATE)
+                    paced(publish, count, STALLED_RATE)
                     outcome = clients.outcome()
                     if number:  # the first round only brings the process to its size
                         speeds[name].append(count * plan.connections / (outcome["ended"] - started))

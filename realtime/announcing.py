@@ -7,7 +7,9 @@ frames sent to a plain destination.
 
 from __future__ import annotations
 
+import asyncio
 import atexit
+import contextlib
 import itertools
 import logging
 import secrets
@@ -65,6 +67,7 @@ class Announcer:
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
         self._full = False
+        self._waiting: list[asyncio.Future[None]] = []
         self.lost = 0
         """Broadcasts that did not fit, or found Redis away."""
 
@@ -85,6 +88,19 @@ class Announcer:
             self._bytes += len(body)
             self._changed.notify_all()
 
+    def crowded(self) -> bool:
+        """Whether so much waits that whoever can should wait for `room`."""
+        return len(self._gathered) >= MAX_GATHERED // 2 or self._bytes >= MAX_GATHERED_BYTES // 2
+
+    async def room(self) -> None:
+        """Returns once what waited is on its way, or lost: a client that sends much is slowed down by Redis."""
+        with self._changed:
+            if not self.crowded():
+                return
+            future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._waiting.append(future)
+        await future
+
     def flush(self, seconds: float) -> bool:
         """Waits until all that was handed over is sent or lost; False when it took longer."""
         with self._changed:
@@ -96,6 +112,7 @@ class Announcer:
         self._origin = secrets.token_hex(6)
         self._numbers = itertools.count(1)
         self._gathered.clear()  # a forked child's parent sends them
+        self._waiting = []
         self._bytes = self._sending = 0
         self._thread = threading.Thread(target=self._run, name="waystation-broadcasts", daemon=True)
         self._thread.start()
@@ -135,7 +152,16 @@ class Announcer:
             self._gathered.clear()
             self._bytes = 0
             self._sending = len(events)
-            return events
+            waiting, self._waiting = self._waiting, []
+        for future in waiting:
+            with contextlib.suppress(RuntimeError):  # its event loop has ended
+                future.get_loop().call_soon_threadsafe(_tell, future)
+        return events
+
+
+def _tell(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
 
 
 def _by_channel(events: list[BroadcastEvent]) -> dict[int, list[list[BroadcastEvent]]]:
@@ -160,5 +186,7 @@ def _messages(events: list[BroadcastEvent]) -> Iterator[list[BroadcastEvent]]:
 
 _announcer = Announcer()
 announce = _announcer.announce
+crowded = _announcer.crowded
+room = _announcer.room
 flush = _announcer.flush
 atexit.register(flush, _EXIT_SECONDS)  # a command that broadcasts and ends is heard

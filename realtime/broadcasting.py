@@ -7,7 +7,7 @@ never said. Permissions are the surfaces' matter; frames that clients send come 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import partial
 from typing import Any, Final
 
@@ -32,6 +32,8 @@ _BYTES: Final = "application/octet-stream"
 
 _plain: dict[str, float] = {}
 """Names that were no topics of the log a moment ago, and until when that is believed."""
+_used: set[str] = set()
+"""Those among them that were asked for since `PlainNames` last looked for all of them at once."""
 
 
 def broadcast(destination: str, payload: Any, *, headers: Mapping[str, str] | None = None) -> None:
@@ -99,7 +101,7 @@ def encoded(payload: Any, headers: Mapping[str, str] | None) -> tuple[bytes, str
 
 async def ais_log_topic(name: str) -> bool:
     """Whether there is a topic of the log of that name; an answer of no is believed for `CACHE_SECONDS`."""
-    if _plain.get(name, 0.0) > time.monotonic():
+    if _is_believed(name):
         return False
     try:
         await topics.alookup(name)
@@ -110,7 +112,7 @@ async def ais_log_topic(name: str) -> bool:
 
 
 def _is_log_topic(name: str) -> bool:
-    if _plain.get(name, 0.0) > time.monotonic():
+    if _is_believed(name):
         return False
     try:
         topics.lookup(name)
@@ -124,13 +126,35 @@ def forget_plain(name: str | None = None) -> None:
     """A topic of that name may have been made, or any."""
     if name is None:
         _plain.clear()
+        _used.clear()
     else:
         _plain.pop(name, None)
 
 
+def take_used() -> set[str]:
+    """Names that were believed to be no topics since this was called last."""
+    used = _used.copy()
+    _used.difference_update(used)
+    return used
+
+
+def renew_plain(names: Iterable[str], seen_at: float) -> None:
+    """Believes of names that they were no topics at that moment, unless something else was heard meanwhile."""
+    for name in names:
+        if name in _plain:
+            _plain[name] = seen_at + CACHE_SECONDS
+
+
+def _is_believed(name: str) -> bool:
+    if _plain.get(name, 0.0) <= time.monotonic():
+        return False
+    _used.add(name)
+    return True
+
+
 def _remember_plain(name: str) -> None:
     if len(_plain) >= _MAX_PLAIN:
-        _plain.clear()
+        forget_plain()
     _plain[name] = time.monotonic() + CACHE_SECONDS
 
 

@@ -59,6 +59,19 @@ def is_allowed(headers: Iterable[tuple[bytes, bytes]]) -> bool:
     return _is_same(origin, header(pairs, b"host") or "")
 
 
+def cross_origin(headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+    """What lets a page of an allowed origin read the answer (Fetch, CORS protocol); nothing for others."""
+    pairs = list(headers)
+    origin = header(pairs, b"origin")
+    if not origin or not is_allowed(pairs):
+        return []
+    return [
+        (b"access-control-allow-origin", origin.encode("latin-1")),
+        (b"access-control-allow-credentials", b"true"),
+        (b"vary", b"Origin"),
+    ]
+
+
 def is_page(headers: Iterable[tuple[bytes, bytes]]) -> bool:
     """Whether a page that may connect sent this, so that the console's cookie among its headers is to be believed.
 

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import logging
 import random
+import time
 from typing import Protocol
 
 from brokers import topics, wakeup
@@ -87,14 +88,19 @@ class PlainNames:
                     await self._look.wait()
             self._look.clear()
             try:
-                await self._stop_those_of_topics()
+                await self._look_for_topics()
             except Unavailable as error:
                 log.info("names of topics are looked up later", extra={"error": error.detail})
 
-    async def _stop_those_of_topics(self) -> None:
-        if not self._watchers:
+    async def _look_for_topics(self) -> None:
+        """Asks for all names in use at once: each SEND to a plain name would ask for its own every two seconds."""
+        used = broadcasting.take_used()
+        if not used and not self._watchers:
             return
-        for name in await topics.aexisting(self._watchers):
+        seen_at = time.monotonic()
+        found = await topics.aexisting(used.union(self._watchers))
+        broadcasting.renew_plain(used.difference(found), seen_at)
+        for name in found:
             broadcasting.forget_plain(name)
             detail = f"a topic {name} was created: subscribe again to receive its records"
             for watcher in self._watchers.pop(name, ()):

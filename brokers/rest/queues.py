@@ -84,7 +84,7 @@ async def put_queue(call: Call) -> Answer:
             created = declaring.declare_queue(name, actor=call.actor(), **given(body))
             if created:
                 authorize(call.principal, "create", "queue", name)
-                if body.dead_letter_exchange:
+                if isinstance(body.dead_letter_exchange, str):  # "" too: it leads into any queue
                     authorize(call.principal, "write", "exchange", body.dead_letter_exchange)
         return created
 

@@ -44,14 +44,7 @@ def readable(scope: Scope) -> Headers:
 
 
 def _cross_origin(scope: Scope) -> Headers:
-    origin = origins.header(scope["headers"], b"origin")
-    if not origin:
-        return [(b"access-control-allow-origin", b"*"), (b"vary", b"Origin")]
-    return [
-        (b"access-control-allow-origin", origin.encode("latin-1")),
-        (b"access-control-allow-credentials", b"true"),
-        (b"vary", b"Origin"),
-    ]
+    return origins.cross_origin(scope["headers"]) or [(b"access-control-allow-origin", b"*"), (b"vary", b"Origin")]
 
 
 async def preflight(scope: Scope, send: Send, method: str) -> None:

@@ -79,18 +79,18 @@ class HttpSession:
         own server by GET.
         """
         pairs = list(headers)
-        origin = origins.header(pairs, b"origin")
-        if origin is not None:
-            if self._origin is None:
-                self._origin = origin
-            elif origin != self._origin:
-                return False
-        if self._credential is None:
-            return True
         try:
-            return self._credential in (credentials.of_authorization(pairs), credentials.of_cookies(pairs))
+            shown = (credentials.of_authorization(pairs), credentials.of_cookies(pairs))
         except Unauthenticated:
             return False
+        if self._credential is not None and self._credential not in shown:
+            return False
+        origin = origins.header(pairs, b"origin")
+        if origin is None:
+            return True
+        if self._origin is None:
+            self._origin = origin
+        return origin == self._origin
 
     # -- connections.Transport ------------------------------------------------------------------------------------
 

@@ -7,7 +7,6 @@ may be there to notice it.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
 from collections.abc import Callable
 from typing import Final
@@ -87,5 +86,4 @@ class Sessions:
             if session.connection is not None:
                 session.connection.end(1001, "the server is stopping")
         while self._ending:
-            with contextlib.suppress(asyncio.CancelledError):
-                await next(iter(self._ending))
+            await asyncio.wait(self._ending)

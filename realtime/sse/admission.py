@@ -14,6 +14,7 @@ from brokers.access import Principal
 from brokers.errors import OriginNotAllowed, Unauthenticated
 from realtime import credentials, origins
 from realtime.credentials import Credential
+from realtime.origins import cross_origin
 from realtime.sse import tickets
 
 
@@ -45,18 +46,6 @@ async def admit(scope: Scope, ticket: str | None) -> Admitted:
     if credential is None:
         raise Unauthenticated("send an API token: Authorization: Bearer <token>, or a ticket: ?ticket=<ticket>")
     return Admitted(await credential.principal(), credential)
-
-
-def cross_origin(headers: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
-    """What lets a page of an allowed origin read the answer (Fetch, CORS protocol)."""
-    origin = origins.header(headers, b"origin")
-    if not origin or not origins.is_allowed(headers):
-        return []
-    return [
-        (b"access-control-allow-origin", origin.encode("latin-1")),
-        (b"access-control-allow-credentials", b"true"),
-        (b"vary", b"Origin"),
-    ]
 
 
 def preflight(headers: list[tuple[bytes, bytes]], method: str) -> list[tuple[bytes, bytes]]:

@@ -30,9 +30,9 @@ from brokers.rest.serving import Endpoint, Query, refusal
 from realtime.connections import Connection
 from realtime.errors import PolicyViolation
 from realtime.hub import LiveHub
-from realtime.origins import header
+from realtime.origins import cross_origin, header
 from realtime.sse import event
-from realtime.sse.admission import Admitted, admit, cross_origin, preflight
+from realtime.sse.admission import Admitted, admit, preflight
 from realtime.sse.following import Following
 from realtime.sse.notification_stream import NotificationStream, NotificationStreamQuery
 from realtime.sse.operations import EVENT_STREAM, operations

@@ -190,6 +190,8 @@ def _broadcast(destination: str, frame: Frame) -> Call:
     announced = bodies.of_broadcast(frame)
 
     async def announce() -> None:
+        if announcing.crowded():
+            await announcing.room()
         announcing.announce(destination, *announced)
 
     return Call(announce)

@@ -6,7 +6,6 @@ const assert = require('node:assert/strict');
 const net = require('node:net');
 const { Client } = require('@stomp/stompjs');
 const SockJS = require('sockjs-client');
-const WebSocket = require('ws');
 
 const SECONDS = 30;
 
@@ -24,21 +23,26 @@ function cut() {
   for (const socket of sockets) socket.destroy();
 }
 
+// What a browser has by itself.
+globalThis.WebSocket = require('ws');
+
 /** stomp.js over `websocket-native`, or over sockjs-client with this transport and no other. */
-function client({ url, token, transport, onConnect, reconnectDelay = 100 }) {
+function client({ url, token, transport, onConnect }) {
   const used = new Set();
+  const overSockJs = () => {
+    const socket = new SockJS(`${url}/ws`, null, { transports: [transport] });
+    socket.addEventListener('open', () => used.add(socket.transport));
+    return socket;
+  };
   const made = new Client({
+    ...(transport === 'websocket-native'
+      ? { brokerURL: `${url.replace('http', 'ws')}/ws` }
+      : { webSocketFactory: overSockJs }),
     connectHeaders: { passcode: token },
-    reconnectDelay,
+    reconnectDelay: 100,
     heartbeatIncoming: 10000,
     heartbeatOutgoing: 10000,
-    webSocketFactory: () => {
-      if (transport === 'websocket-native') return new WebSocket(`${url.replace('http', 'ws')}/ws`, Client.versions);
-      const socket = new SockJS(`${url}/ws`, null, { transports: [transport] });
-      socket.addEventListener('open', () => used.add(socket.transport));
-      return socket;
-    },
-    onConnect: (frame) => onConnect && onConnect(made, frame),
+    onConnect: () => onConnect(made),
     onStompError: (frame) => fail(`ERROR ${frame.headers.message}: ${frame.body}`),
   });
   made.used = used;

@@ -14,8 +14,10 @@ from django.db import connections, transaction
 
 from brokers import database, topic_log, topics
 from brokers.errors import BrokerError, InvalidValue, TooLarge
+from brokers.wakeup import Hub
 from realtime import abroadcast, announcing, asend_to_user, broadcast, broadcasting, broadcasts, send_to_user
 from realtime.broadcasts import Broadcasts
+from realtime.plain_names import PlainNames
 from realtime.subscribers import Batch, BroadcastEvent
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -291,6 +293,29 @@ async def test_channels_that_nobody_needs_are_left(live: Broadcasts, monkeypatch
     await live.subscribe("/topic/again", listener)
     await abroadcast("/topic/again", 1)
     assert await listener.bodies(1) == [b"1"]
+
+
+async def test_plain_names_in_use_are_looked_up_together(live: Broadcasts, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    lookup = topics.alookup
+
+    async def counted(name: str) -> topics.TopicInfo:
+        asked.append(name)
+        return await lookup(name)
+
+    monkeypatch.setattr(topics, "alookup", counted)
+    plain = PlainNames(Hub(lambda kind, name: None))
+    names = [f"plain.{number}" for number in range(20)]
+    for name in names * 2:
+        assert await plain.topic(name) is None
+    until = broadcasting._plain.copy()
+    await plain._look_for_topics()
+    assert all(broadcasting._plain[name] > until[name] for name in names)
+    assert await plain.topic(names[0]) is None
+    assert asked == names
+    await in_thread(topics.create, names[0])
+    await plain._look_for_topics()
+    assert await plain.topic(names[0]) is not None
 
 
 async def test_nobody_subscribes_to_another_users_destination(live: Broadcasts) -> None:

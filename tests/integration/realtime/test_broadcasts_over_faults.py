@@ -145,6 +145,28 @@ async def test_what_does_not_fit_is_lost_and_said_once(
     assert announcer.lost == 15
 
 
+async def test_whoever_can_wait_for_room_loses_nothing(
+    valkey: Own, live: Broadcasts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(announcing, "MAX_GATHERED", 10)
+    announcer, listener = Announcer(), Listener()
+    await live.subscribe("/topic/chat", listener)
+    for number in range(500):
+        await announcer.room()
+        announcer.announce("/topic/chat", b"%d" % number, "text/plain", {})
+    await until(lambda: len(listener.bodies) == 500)
+    assert listener.bodies == [b"%d" % number for number in range(500)]
+    with announcer._changed:  # as if the thread could not send
+        while not announcer.crowded():
+            announcer.announce("/topic/chat", b"", "text/plain", {})
+        waiting = asyncio.create_task(announcer.room())
+        await asyncio.sleep(0)
+        assert not waiting.done()
+    async with asyncio.timeout(10):
+        await waiting
+    assert announcer.lost == 0
+
+
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")  # Python 3.12 warns of threads
 async def test_a_forked_process_sends_its_own_and_nothing_of_its_parents(valkey: Own, live: Broadcasts) -> None:
     announcer, listener = Announcer(), Listener()

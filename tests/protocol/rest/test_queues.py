@@ -257,7 +257,9 @@ def test_declaring_takes_create_and_write_on_the_dead_letter_exchange(api: httpx
     with limited(api, server, ("create", "queue", new), ("describe", "queue", new)) as maker:
         body = {"dead_letter_exchange": dead}
         assert_refused(maker.put(f"/api/v1/queues/{new}", json=body), 403, "forbidden")
-        assert maker.put(f"/api/v1/queues/{new}", json={"dead_letter_exchange": ""}).status_code == 201
+        # The default exchange leads into any queue.
+        assert_refused(maker.put(f"/api/v1/queues/{new}", json={"dead_letter_exchange": ""}), 403, "forbidden")
+        assert maker.put(f"/api/v1/queues/{new}", json={}).status_code == 201
 
 
 def test_a_list_holds_what_the_caller_may_describe(api: httpx.Client, server: Server) -> None:

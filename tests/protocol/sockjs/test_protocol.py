@@ -14,19 +14,22 @@ from typing import Any
 
 import httpx
 import pytest
+import pytest_asyncio
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
 from tests.protocol.sockjs.echoing import ORIGIN, Close, Service, service
 from tests.web_process import eventually
 
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
 NOT_CACHED = "no-store, no-cache, no-transform, must-revalidate, max-age=0"
 PRELUDE = b"h" * 2048 + b"\n"
 
 
-@pytest.fixture
-async def echo(tmp_path: Path) -> AsyncIterator[Service]:
-    async with service(tmp_path) as started:
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def echo(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Service]:
+    async with service(tmp_path_factory.mktemp("echo")) as started:
         yield started
 
 
@@ -166,8 +169,10 @@ async def test_a_session_without_a_receiver_expires(echo: Service, monkeypatch: 
     monkeypatch.setattr("realtime.sockjs.sessions.DISCONNECT_SECONDS", 0.3)
     url = session()
     assert (await echo.post(f"{url}/xhr")).text == "o\n"
-    await eventually(lambda: echo.sessions[0].over)
-    assert (echo.sessions[0].connection.last_error, echo.registry.connections) == ("connection_lost", {})
+    opened = echo.sessions[-1]
+    await eventually(lambda: opened.over)
+    assert opened.connection.last_error == "connection_lost"
+    assert opened.connection.id not in echo.registry.connections
     assert (await echo.post(f"{url}/xhr_send", '["a"]')).status_code == 404
 
 
@@ -183,7 +188,7 @@ async def test_a_receiver_that_was_cut_off_ends_its_session(echo: Service) -> No
         await eventually(lambda: echo.sessions[-1].over)
         assert (await echo.post(f"{url}/xhr_send", '["a"]')).status_code == 404
         assert (await echo.post(f"{url}/xhr")).text == 'c[1002,"Connection interrupted"]\n'
-        assert echo.registry.connections == {}
+        assert echo.sessions[-1].connection.id not in echo.registry.connections
 
 
 async def test_heart_beats_keep_a_receiver_alive(echo: Service, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -328,11 +333,11 @@ async def test_websocket_on_a_server_that_makes_its_own_frames(tmp_path: Path) -
         assert await socket.recv() == "o"
         await socket.send('["a", "\u00e9"]')
         assert [await socket.recv(), await socket.recv()] == ['a["a"]', 'a["\\u00e9"]']
-        echo.sessions[0].connection.end(1000, "", [b"bye"])
+        echo.sessions[-1].connection.end(1000, "", [b"bye"])
         assert [await socket.recv(), await socket.recv()] == ['a["bye"]', 'c[3000,"Go away!"]']
         with pytest.raises(ConnectionClosed):
             await socket.recv()
-        await eventually(lambda: echo.sessions[0].over)
+        await eventually(lambda: echo.sessions[-1].over)
 
 
 async def test_two_websockets_may_have_one_name(echo: Service) -> None:
