@@ -283,6 +283,12 @@ class PolicyNotFound(NotFound):
     code = "policy_not_found"
 
 
+class LockNotFound(NotFound):
+    """Nobody ever took a lock of that name."""
+
+    code = "lock_not_found"
+
+
 class ProgressNotFound(NotFound):
     """No task of that id reports its progress to the caller."""
 

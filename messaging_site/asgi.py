@@ -28,10 +28,11 @@ from messaging_site.lifespan import Lifespan
 from realtime.asgi import RealtimeApplication
 from realtime.hub import LiveHub
 from realtime.sse.app import StreamApplication
+from scheduling.rest import locks as lock_operations
 
 declarations.discover()
 
-rest = RestApplication()
+rest = RestApplication(lock_operations.operations())
 live = LiveHub(rest.hub, rest.coalescer)
 realtime = RealtimeApplication(live)
 streams = StreamApplication(live)

@@ -38,6 +38,7 @@ VARIABLES: Final = (
     "WAYSTATION_ADMIN_TOKEN",
     "WAYSTATION_WEB_PROCESSES",
     "WAYSTATION_LISTENER_PROCESSES",
+    "WAYSTATION_TASK_PROCESSES",
     "WAYSTATION_APPS",
     "WAYSTATION_PROCESSED_DAYS",
     "WAYSTATION_ALLOWED_ORIGINS",
@@ -74,6 +75,8 @@ class Environment:
     admin_token: str | None = field(repr=False)
     web_processes: int
     listener_processes: int
+    task_processes: int
+    """Processes of the Celery worker; with 0 neither it nor a beat is started."""
     apps: tuple[str, ...]
     processed_days: int
     """How long a consumer remembers what it has processed once."""
@@ -119,6 +122,7 @@ def read(environ: Mapping[str, str], base_dir: Path) -> Environment:
         admin_token=_read(environ, "WAYSTATION_ADMIN_TOKEN", _token, None),
         web_processes=_read(environ, "WAYSTATION_WEB_PROCESSES", _whole_number(1, MAX_PROCESSES), 1),
         listener_processes=_read(environ, "WAYSTATION_LISTENER_PROCESSES", _whole_number(0, MAX_PROCESSES), 1),
+        task_processes=_read(environ, "WAYSTATION_TASK_PROCESSES", _whole_number(0, MAX_PROCESSES), 2),
         apps=_apps(environ, default=EXAMPLE_APPS if database_url is None else ()),
         processed_days=_read(environ, "WAYSTATION_PROCESSED_DAYS", _whole_number(1, 3650), 30),
         allowed_origins=_read(environ, "WAYSTATION_ALLOWED_ORIGINS", _origins, ()),

@@ -31,6 +31,7 @@ INSTALLED_APPS = [
     "django.contrib.staticfiles",
     "django_htmx",
     "csp",
+    "django_celery_beat",
     "messaging_site",
     "brokers.apps.BrokersConfig",
     "scheduling.apps.SchedulingConfig",

@@ -1,4 +1,4 @@
-"""The Django app of locks, scheduled tasks and background work; it holds nothing yet."""
+"""The Django app of locks, scheduled tasks and background work."""
 
 from django.apps import AppConfig
 

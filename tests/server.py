@@ -125,6 +125,7 @@ def _environment(
         "WAYSTATION_ADMIN_TOKEN": ADMIN_TOKEN,
         "WAYSTATION_ADMIN_PASSWORD": ADMIN_PASSWORD,
         "WAYSTATION_APPS": "examples.flights",
+        "WAYSTATION_TASK_PROCESSES": "0",
         **variables,
     }
 

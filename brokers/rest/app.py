@@ -55,7 +55,8 @@ def _forget(kind: str, name: str) -> None:
 class RestApplication:
     """An ASGI application; `start` and `stop` belong to the server's life."""
 
-    def __init__(self) -> None:
+    def __init__(self, further: Sequence[Operation] = ()) -> None:
+        """With operations of packages above this one, which `messaging_site` adds."""
         self.coalescer = Coalescer()
         self.hub = Hub(_forget)
         self.operations: Sequence[Operation] = [
@@ -71,6 +72,7 @@ class RestApplication:
             *dead_letters.operations(),
             *replays.operations(),
             *tokens.operations(),
+            *further,
         ]
         self.operations = [*self.operations, *documentation.operations(self.operations)]
         self._bodies = BodyReader()

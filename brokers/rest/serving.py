@@ -32,6 +32,8 @@ PROBLEM_TYPE = b"application/problem+json"
 ANONYMOUS = Principal("anonymous", False)
 _NAMED = frozenset({"topic", "group", "exchange", "queue", "policy"})
 _IDENTIFIER = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_SHAPES = {"lock": re.compile(r"[^\0]{1,64}")}
+"""Of parameters that are neither names nor such identifiers: locks are named by Java's applications, too."""
 _CLIENT_CLOSED = 499
 """Counted for callers that went away before they had an answer, as nginx does."""
 
@@ -84,7 +86,7 @@ class Endpoint:
         for name in self._names:
             validate(name, path[name], pointer=f"/{name}")
         for name in self._identifiers:
-            if not _IDENTIFIER.fullmatch(path[name]):
+            if not _SHAPES.get(name, _IDENTIFIER).fullmatch(path[name]):
                 raise InvalidValue(f"{shown(path[name])} is no {name}", pointer=f"/{name}")
         for needed, parameter in self._needed:
             resource = path[parameter] if parameter else needed.name

@@ -19,7 +19,7 @@ from brokers.settings import POLL_INTERVAL_SECONDS
 
 log = logging.getLogger("waystation.console")
 
-KINDS: Final = ("topics", "groups", "exchanges", "queues", "dead-letters", "replays", "alerts", "connections")
+KINDS: Final = ("topics", "groups", "exchanges", "queues", "dead-letters", "replays", "alerts", "connections", "locks")
 """What a page may ask to be told of."""
 TELL_SECONDS: Final = 1.0
 """The shortest time between two tellings of one kind."""

@@ -60,6 +60,7 @@ _OF_RESOURCES: Final[dict[str, frozenset[str]]] = {
     "replays": frozenset({"topic", "group", "queue"}),
     "alerts": frozenset({"server"}),
     "connections": frozenset({"server"}),
+    "locks": frozenset({"lock"}),
 }
 """The types of resources of which somebody has to be granted something to be told of a kind."""
 

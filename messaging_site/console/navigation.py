@@ -46,7 +46,10 @@ GROUPS: tuple[tuple[str, tuple[Entry, ...]], ...] = (
     ),
     (
         "Runtime",
-        (Entry("Connections", "admin:connections", "w"),),
+        (
+            Entry("Locks", "admin:locks", "l"),
+            Entry("Connections", "admin:connections", "w"),
+        ),
     ),
     (
         "Govern",

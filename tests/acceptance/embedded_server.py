@@ -47,6 +47,7 @@ class EmbeddedServer:
         self.environment = inherited | {
             "PORT": str(self.port),
             "WAYSTATION_DATA_DIR": str(self.data_dir),
+            "WAYSTATION_TASK_PROCESSES": "0",
             "WAYSTATION_ADMIN_TOKEN": ADMIN_TOKEN,
             "WAYSTATION_ADMIN_PASSWORD": ADMIN_PASSWORD,
             **variables,

@@ -27,12 +27,12 @@ UNDECLARED_VIEWS = {
     "admin/password_change/done/": "one's own password",
     "admin/autocomplete/": "Django's: asks the model's own permissions",
     "admin/r/<path:content_type_id>/<path:object_id>/": "Django's: leads to an object's page",
-    "admin/^(?P<app_label>auth|brokers)/$": "Django's: asks each model's permissions",
+    "admin/^(?P<app_label>auth|django_celery_beat|brokers)/$": "Django's: asks each model's permissions",
     "admin/(?P<url>.*)$": "Django's: what matched nothing, 404",
 }
 """Routes of Django's that declare nothing to us, and why they need not."""
 
-DJANGOS_MODELS = ("admin/auth/user/", "admin/auth/group/", "admin/brokers/alertrule/")
+DJANGOS_MODELS = ("admin/auth/user/", "admin/auth/group/", "admin/brokers/alertrule/", "admin/django_celery_beat/")
 """Screens that Django makes of models, under its own permissions."""
 
 

@@ -29,6 +29,9 @@ MAY_CATCH_ALL = {
     "realtime/broadcasts.py": "what goes wrong with one broadcast must not end the hearing of all",
     "realtime/stomp/outbox.py": "a fault behind a SEND that nobody waits for: the client hears of it",
     "realtime/invoking.py": "whatever a mapping raises is logged, and no connection dies of it",
+    "scheduling/worker/performing.py": "whatever a function raises is its run's failure",
+    "scheduling/executors/registry.py": "what the application's handler of failures raises is logged, with the failure",
+    "scheduling/executors/pool.py": "whatever a task raises is its future's, and no thread dies of it",
     "brokers/failure.py": "an exception's own code may raise anything when it is described",
 }
 

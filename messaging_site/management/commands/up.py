@@ -30,6 +30,8 @@ from messaging_site.environment import EXIT_CODE, Environment, Refusal
 from messaging_site.first_run import FirstRun
 from messaging_site.processes import Process, StartFailure, StopSteps, spawn, wait_for
 from messaging_site.supervisor import BACKLOG, Program, StopRequested, Supervisor, listen
+from scheduling import identity
+from scheduling.tasks import declared, store
 
 READY_SECONDS: Final = 60.0
 SCHEMA_WAIT_SECONDS: Final = 600.0
@@ -41,11 +43,13 @@ WORKER_STOP_STEPS: Final[StopSteps] = ((signal.SIGTERM, 5.8),)
 WEB_GRACE_SECONDS: Final = 5
 MAX_WEBSOCKET_MESSAGE_BYTES: Final = 1024 * 1024 + 64 * 1024
 """A little more than a STOMP frame may have (1 MiB and its headers), so that it is refused by an ERROR frame."""
+CELERY: Final = ("-m", "celery", "--app", "scheduling.celery_app", "--quiet")
+BEAT_ARGUMENTS: Final = [*CELERY, "beat", "--scheduler", "scheduling.beat.scheduler:Scheduler", "--pidfile="]
 SECRETS: Final = ("WAYSTATION_ADMIN_PASSWORD", "WAYSTATION_ADMIN_TOKEN")
 
 
 class Command(BaseCommand):
-    help = "Starts the whole server: stores, web and listener processes. Ctrl-C stops it."
+    help = "Starts the whole server: stores, web, listener and task processes. Ctrl-C stops it."
 
     def handle(self, *args: Any, **options: Any) -> None:
         wanted: Environment = settings.ENVIRONMENT
@@ -106,7 +110,7 @@ class Command(BaseCommand):
             with _schema_lock(wanted.database_url or embedded.database_url(wanted.data_dir)):
                 call_command("migrate", interactive=False, verbosity=0)
                 declarations.discover()
-                for done in declarations.reconcile():
+                for done in (*declarations.reconcile(), *store.declare(declared.declarations())):
                     self._say(done)
                 return first_run.ensure_administrator(wanted.admin_password, wanted.admin_token)
         finally:
@@ -156,6 +160,15 @@ def _workers(wanted: Environment, listener: socket.socket, metrics: Path) -> Ite
         command = [str(settings.BASE_DIR / "manage.py"), "listen"]
         # Without listeners there still is a log to publish to, and a console that shows what is wrong.
         yield worker(f"listener {number}", command, is_needed=False)
+    if wanted.task_processes:
+        yield worker("task worker", worker_arguments(identity.queue_name(), wanted.task_processes), is_needed=False)
+        yield worker("task beat", BEAT_ARGUMENTS, is_needed=False)
+
+
+def worker_arguments(queue: str, processes: int) -> list[str]:
+    """What the Celery worker of scheduled tasks and background work is started with."""
+    command = [*CELERY, "worker", "--queues", queue, "--pool", "prefork", "--concurrency", str(processes)]
+    return [*command, "--without-gossip", "--without-mingle", "--without-heartbeat"]
 
 
 def uvicorn_arguments(application: str, descriptor: int) -> list[str]:

@@ -80,6 +80,8 @@ OWN_ROUTES = {
     "connection",
     "connection-disconnect",
     "token-disconnect",
+    "locks",
+    "lock-release",
 }
 DJANGO_ROUTES = {
     "index",

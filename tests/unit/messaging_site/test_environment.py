@@ -87,6 +87,7 @@ def test_other_hosts_ask_for_a_production_start(host: str) -> None:
         *[("REDIS_URL", value) for value in ("", "localhost:6379", "http://a")],
         *[("WAYSTATION_WEB_PROCESSES", value) for value in ("0", "65", "two", "1.0")],
         *[("WAYSTATION_LISTENER_PROCESSES", value) for value in ("-1", "65")],
+        *[("WAYSTATION_TASK_PROCESSES", value) for value in ("-1", "65")],
         *[("WAYSTATION_ADMIN_TOKEN", value) for value in ("x" * 19, "x" * 201, "x" * 30 + "/", "é" * 30)],
         ("WAYSTATION_ADMIN_PASSWORD", ""),
         ("WAYSTATION_ADMIN_PASSWORD", "two\nlines"),

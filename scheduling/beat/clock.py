@@ -1,0 +1,31 @@
+"""The database's time between two questions to it: the process's monotonic clock plus an offset.
+
+So a system clock that is wrong, or jumps, moves no due time.
+"""
+
+from __future__ import annotations
+
+import time
+from datetime import datetime, timedelta
+
+from scheduling.connections import OwnConnection
+from scheduling.tasks import store
+
+
+class DatabaseClock:
+    """What time it is for the database, within about a round trip."""
+
+    def __init__(self) -> None:
+        self._at: datetime | None = None
+        self._read_at = 0.0
+
+    def read(self, connection: OwnConnection) -> None:
+        """Asks the database. Raises `Unavailable`."""
+        before = time.monotonic()
+        at = store.database_now(connection)
+        self._at, self._read_at = at, (before + time.monotonic()) / 2
+
+    def now(self) -> datetime:
+        """The database's time; only after `read`."""
+        assert self._at is not None
+        return self._at + timedelta(seconds=time.monotonic() - self._read_at)

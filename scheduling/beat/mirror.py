@@ -1,0 +1,176 @@
+"""Operators' periodic tasks, django-celery-beat's models, as scheduled tasks.
+
+They are fired like those in code, with the same history and pause. Looked at when django-celery-beat says that
+something has changed, and fully each minute, since what bypasses its signals says nothing. Not mirrored: the queue,
+routing and headers of a periodic task, since runs go to this server's workers; and solar schedules, of which the log
+says so. Called by the leading beat.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+from celery.schedules import ParseException, crontab
+from django.db import close_old_connections
+from django.db.models import F
+from django_celery_beat.models import CrontabSchedule, IntervalSchedule, PeriodicTask, PeriodicTasks
+
+from brokers.database import store_errors
+from scheduling.connections import Cursor, OwnConnection
+from scheduling.errors import InvalidSchedule
+from scheduling.tasks import store
+from scheduling.tasks.declared import SHORTEST_PERIOD_MS
+from scheduling.tasks.triggers import RUN_ONCE, Cron, FixedRate, Once, Trigger
+
+log = logging.getLogger("waystation.beat")
+
+LOOK_SECONDS: Final = 1.0
+FULL_SECONDS: Final = 60.0
+_UNIT: Final = {"microseconds": 0.001, "seconds": 1000, "minutes": 60_000, "hours": 3_600_000, "days": 86_400_000}
+_FIELDS: Final = (("minute", 60), ("hour", 24), ("day_of_month", 31), ("month_of_year", 12), ("day_of_week", 7))
+
+
+@dataclass(frozen=True, slots=True)
+class Mirrored:
+    """A periodic task as it is written to our table."""
+
+    name: str
+    trigger: Trigger
+    begin: datetime
+    options: dict[str, Any]
+    is_enabled: bool
+
+
+class Mirror:
+    """What the leading beat remembers between two looks."""
+
+    def __init__(self) -> None:
+        self._changed_at: datetime | None = None
+        self._looked_at = -LOOK_SECONDS
+        self._mirrored_at = -FULL_SECONDS
+        self._expires_at: datetime | None = None
+        """When the next of them expires."""
+        self._written: dict[int, Mirrored] = {}
+
+    def look(self, connection: OwnConnection, now: datetime) -> None:
+        """Mirrors the periodic tasks if something may have changed. Raises `Unavailable`."""
+        begun = time.monotonic()
+        if begun - self._looked_at < LOOK_SECONDS:
+            return
+        self._looked_at = begun
+        with store_errors():
+            close_old_connections()
+            changed_at = PeriodicTasks.last_change()
+            has_expired = self._expires_at is not None and self._expires_at <= now
+            if changed_at == self._changed_at and not has_expired and begun - self._mirrored_at < FULL_SECONDS:
+                return
+            found = list(PeriodicTask.objects.select_related("interval", "crontab", "solar", "clocked"))
+        mirrored = {each.id: image for each in found if (image := _image(each, now)) is not None}
+        with connection.cursor() as cursor:
+            store.withdraw(cursor, store.OPERATOR, [each.name for each in mirrored.values()])
+            for periodic_task, image in mirrored.items():
+                if self._written.get(periodic_task) != image:
+                    _write(cursor, periodic_task, image)
+        self._written = mirrored
+        self._expires_at = min((each.expires for each in found if each.expires and each.expires > now), default=None)
+        self._changed_at, self._mirrored_at = changed_at, begun
+
+
+def note_fired(periodic_tasks: Sequence[int], now: datetime) -> None:
+    """Tells the operators' pages what was fired: without signals, which would make the mirror look again.
+
+    Raises `Unavailable`.
+    """
+    if not periodic_tasks:
+        return
+    with store_errors():
+        rows = PeriodicTask.objects.filter(id__in=periodic_tasks)
+        rows.update(last_run_at=now, total_run_count=F("total_run_count") + 1)
+        rows.filter(one_off=True).update(enabled=False)
+
+
+def trigger_of(task: PeriodicTask) -> Trigger:
+    """Its schedule in our terms. Raises `InvalidSchedule` for one that is not supported."""
+    if task.interval is not None:
+        trigger: Trigger = FixedRate(_period_ms(task.interval))
+    elif task.crontab is not None:
+        cron = Cron(expression_of(task.crontab), str(task.crontab.timezone))
+        cron.schedule()
+        trigger = cron
+    elif task.clocked is not None:
+        return Once(at=task.clocked.clocked_time.isoformat())
+    else:
+        raise InvalidSchedule("solar schedules are not supported")
+    if not task.one_off:
+        return trigger
+    first = first_due(trigger, task.start_time or task.date_changed)
+    if first is None:
+        raise InvalidSchedule("its schedule is never due")
+    return Once(at=first.isoformat())
+
+
+def first_due(trigger: Trigger, begin: datetime) -> datetime | None:
+    """When it is due first; an interval one interval after it began, as with Celery."""
+    if isinstance(trigger, FixedRate):
+        return begin + timedelta(milliseconds=trigger.period_ms)
+    return trigger.first(begin)
+
+
+def expression_of(schedule: CrontabSchedule) -> str:
+    """A crontab of Celery's in six fields: its minutes to months as sets, at second 0."""
+    parsed = crontab(
+        minute=schedule.minute,
+        hour=schedule.hour,
+        day_of_week=schedule.day_of_week,
+        day_of_month=schedule.day_of_month,
+        month_of_year=schedule.month_of_year,
+    )
+    fields = ["0"]
+    for name, size in _FIELDS:
+        values = sorted(getattr(parsed, name))
+        fields.append("*" if len(values) == size else ",".join(map(str, values)))
+    return " ".join(fields)
+
+
+def _image(task: PeriodicTask, now: datetime) -> Mirrored | None:
+    """What is to be written of a periodic task; None, and a word in the log, where it cannot run here."""
+    try:
+        trigger = trigger_of(task)
+        arguments, keywords = json.loads(task.args or "[]"), json.loads(task.kwargs or "{}")
+    except (InvalidSchedule, ParseException, ValueError) as error:
+        log.warning("a periodic task cannot run", extra={"task": task.name, "error": str(error)})
+        return None
+    return Mirrored(
+        name=task.name,
+        trigger=trigger,
+        begin=max(task.date_changed, task.start_time) if task.start_time else task.date_changed,
+        options={"task": task.task, "args": arguments, "kwargs": keywords},
+        is_enabled=bool(task.enabled) and not (task.expires is not None and task.expires <= now),
+    )
+
+
+def _write(cursor: Cursor, periodic_task: int, image: Mirrored) -> None:
+    is_ours = store.write(
+        cursor,
+        name=image.name,
+        source=store.OPERATOR,
+        trigger=image.trigger,
+        first_due=first_due(image.trigger, image.begin),
+        options=image.options,
+        overlap="allow",
+        misfire=RUN_ONCE,
+        periodic_task=periodic_task,
+        is_declared=image.is_enabled,
+    )
+    if not is_ours:
+        log.warning("a periodic task has the name of a task in code and does not run", extra={"task": image.name})
+
+
+def _period_ms(interval: IntervalSchedule) -> int:
+    return max(int(interval.every * _UNIT[interval.period]), SHORTEST_PERIOD_MS)

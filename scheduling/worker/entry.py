@@ -1,0 +1,33 @@
+"""What a Celery worker does when the bell rings, and when its processes begin and end. Imported by Celery alone."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from celery import signals
+
+from brokers import declarations
+from scheduling.celery_app import TASK, app
+from scheduling.worker.performing import Performer
+
+_performers: list[Performer] = []
+"""This process's one, made when it is first needed: a thread does not survive a fork."""
+
+
+@app.task(name=TASK, ignore_result=True, acks_late=True)  # type: ignore[untyped-decorator]  # the library has no types
+def run(run: int) -> None:
+    """Does the run of that id, unless somebody else does."""
+    if not _performers:
+        _performers.append(Performer())
+    _performers[0].perform(run)
+
+
+@signals.worker_init.connect  # type: ignore[untyped-decorator]
+def _discover(**_: Any) -> None:
+    declarations.discover()
+
+
+@signals.worker_process_shutdown.connect  # type: ignore[untyped-decorator]
+def _end(**_: Any) -> None:
+    for performer in _performers:
+        performer.close()
