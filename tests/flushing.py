@@ -13,6 +13,8 @@ from django.db.backends.postgresql.operations import DatabaseOperations
 
 KEPT = frozenset({"django_content_type", "auth_permission", "django_migrations"})
 """Made by migrations, and the same for every test."""
+UNMANAGED = frozenset({"shedlock"})
+"""Written to by tests, though no model of Django's manages it."""
 
 
 def _sql_flush(
@@ -23,9 +25,9 @@ def _sql_flush(
     reset_sequences: bool = False,
     allow_cascade: bool = False,
 ) -> list[str]:
-    names = sorted(set(tables) - KEPT)
-    if not names:
+    if not tables:
         return []
+    names = sorted({*tables, *UNMANAGED} - KEPT)
     with self.connection.cursor() as cursor:
         cursor.execute(
             "select relname from pg_class where relkind = 'r' and relnamespace = current_schema()::regnamespace"

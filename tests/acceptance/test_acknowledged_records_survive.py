@@ -272,6 +272,7 @@ def kill(server: EmbeddedServer, part: str) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)
 def test_every_acknowledged_record_survives_sigkill_of_every_process() -> None:
     topic = "kept"
     with embedded_server() as server:

@@ -43,7 +43,8 @@ WORKER_STOP_STEPS: Final[StopSteps] = ((signal.SIGTERM, 5.8),)
 WEB_GRACE_SECONDS: Final = 5
 MAX_WEBSOCKET_MESSAGE_BYTES: Final = 1024 * 1024 + 64 * 1024
 """A little more than a STOMP frame may have (1 MiB and its headers), so that it is refused by an ERROR frame."""
-CELERY: Final = ("-m", "celery", "--app", "scheduling.celery_app", "--quiet")
+_NO_WORD_ABOUT_ROOT: Final = ("-W", "ignore:::celery.platforms")
+CELERY: Final = (*_NO_WORD_ABOUT_ROOT, "-m", "celery", "--app", "scheduling.celery_app", "--quiet")
 BEAT_ARGUMENTS: Final = [*CELERY, "beat", "--scheduler", "scheduling.beat.scheduler:Scheduler", "--pidfile="]
 SECRETS: Final = ("WAYSTATION_ADMIN_PASSWORD", "WAYSTATION_ADMIN_TOKEN")
 

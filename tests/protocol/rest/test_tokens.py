@@ -71,6 +71,7 @@ class Things:
     queue: str = ""
     binding_id: int = 0
     policy: str = "of-nothing"
+    lock: str = ""
     names: dict[str, str] = field(default_factory=dict)
 
 
@@ -144,6 +145,8 @@ MATRIX = {
     "post_replay_pause": Row((("replay", "group"),), hides=True),
     "post_replay_resume": Row((("replay", "group"),), hides=True),
     "post_replay_cancel": Row((("replay", "group"),), hides=True),
+    "get_locks": Row((("describe", "lock"),), filtered=True),
+    "delete_lock": Row((("alter", "lock"),)),
     "post_token": Row((("create", "token"),), lambda things: {"name": "another"}),
     "get_tokens": Row((("describe", "token"),)),
     "delete_token": Row((("delete", "token"),)),
@@ -168,9 +171,12 @@ def things(request: pytest.FixtureRequest, server: Server, api: httpx.Client) ->
     topic, group, exchange, queue = map(unique, ("orders.", "billing.", "flights.", "rebooking."))
     made = Things(topic, group, unique("member"), unique()[-8:], exchange=exchange, queue=queue)
     made.names = {"topic": topic, "group": group, "exchange": exchange, "queue": queue, "token": "", "server": ""}
+    made.lock = made.names["lock"] = unique("lock")
     path = OPERATIONS[request.node.callspec.params["name"]].path
     if path.startswith(("/api/v1/exchanges", "/api/v1/queues", "/api/v1/bindings", "/api/v1/policies")):
         make_queues(api, made)
+    elif path.startswith("/api/v1/locks"):
+        make_lock(server, made)
     else:
         make_records(server, api, made)
     return made
@@ -182,6 +188,11 @@ def make_queues(api: httpx.Client, things: Things) -> None:
     assert api.put(f"/api/v1/policies/{things.policy}", json={"pattern": "^$", "max_length": 1}).is_success
     binding = {"exchange": things.exchange, "queue": things.queue}
     things.binding_id = api.post("/api/v1/bindings", json=binding).json()["id"]
+
+
+def make_lock(server: Server, things: Things) -> None:
+    with seeding(server) as connection:
+        connection.execute("insert into shedlock values (%s, localtimestamp, localtimestamp, 'host')", (things.lock,))
 
 
 def make_records(server: Server, api: httpx.Client, things: Things) -> None:
@@ -299,7 +310,7 @@ def test_each_of_the_grants_is_needed(server: Server, api: httpx.Client, things:
 @pytest.mark.parametrize("name", NAMED)
 def test_grants_on_a_prefix_are_enough(server: Server, api: httpx.Client, things: Things, name: str) -> None:
     prefixes = {"topic": "orders.", "group": "billing.", "exchange": "flights.", "queue": "rebooking."}
-    prefixes |= {"token": "", "server": ""}
+    prefixes |= {"lock": "lock", "token": "", "server": ""}
     grants = [grant(operation, kind, prefixes[kind], prefix=True) for operation, kind in MATRIX[name].needs]
     assert_allowed(call(server, name, things, issue(api, *grants)["token"]))
 
