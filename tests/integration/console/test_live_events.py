@@ -36,9 +36,10 @@ from brokers.selectors import changes
 from brokers.wakeup import Hub
 from messaging_site.console import live_changes, live_events
 from messaging_site.console.live_events import BACKLOG_BYTES, ConsoleEvents, Page
-from realtime import connection_reports, registry, threads
+from realtime import connection_reports, registry
 from realtime.connections import Connection
 from realtime.hub import LiveHub
+from realtime.threads import threads
 from realtime.wheel import Wheel
 from tests.events import Event, EventReader
 from tests.web_process import eventually, serving
@@ -136,13 +137,13 @@ async def site(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Site]:
 
 
 def _close_connections() -> None:
-    together = threading.Barrier(threads.THREADS)
+    together = threading.Barrier(threads.size)
 
     def close() -> None:
         together.wait(10)
         connections.close_all()
 
-    wait([threads._executor.submit(close) for _ in range(threads.THREADS)])
+    wait([threads.executor.submit(close) for _ in range(threads.size)])
 
 
 # -- what it tells --------------------------------------------------------------------------------------------------

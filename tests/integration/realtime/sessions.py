@@ -15,11 +15,11 @@ from brokers.access import GrantRule, Principal
 from brokers.coalescer import Coalescer
 from brokers.queues import topology
 from brokers.wakeup import Hub
-from realtime import threads
 from realtime.hub import LiveHub
 from realtime.stomp.encoder import encode
 from realtime.stomp.frame import Frame
 from realtime.stomp.session import StompSession
+from realtime.threads import threads
 from tests.integration.realtime.following import until
 
 ADMIN = Principal("admin", True)
@@ -187,13 +187,13 @@ class Live:
 
 def _close_connections() -> None:
     """Those of the threads that sessions use."""
-    together = threading.Barrier(threads.THREADS)
+    together = threading.Barrier(threads.size)
 
     def close() -> None:
         together.wait(10)
         connections.close_all()
 
-    wait([threads._executor.submit(close) for _ in range(threads.THREADS)])
+    wait([threads.executor.submit(close) for _ in range(threads.size)])
 
 
 @asynccontextmanager

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import shutil
 import socket
 import socketserver
 import subprocess
@@ -13,35 +11,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-import pytest
 from django.db import connection
 
-from tests.server import ROOT
+from tests.interop.maven import compiled
 
 PROJECT = Path(__file__).parent
-SOURCES = (PROJECT / "pom.xml", PROJECT / "src" / "main" / "java" / "interop" / "ShedLockClient.java")
-BUILD_SECONDS = 240.0
-
-
-def compiled() -> Path:
-    """Where the classes and libraries are; skips the test, with the reason, when they cannot be made."""
-    for program in ("java", "javac", "mvn"):
-        if shutil.which(program) is None:
-            pytest.skip(f"there is no {program} on this machine")
-    digest = hashlib.sha256(b"".join(path.read_bytes() for path in SOURCES)).hexdigest()[:12]
-    output = ROOT / "var" / "interop" / f"shedlock-{digest}"
-    if (output / "done").exists():
-        return output
-    command = ["mvn", "-q", "-B", "-f", str(PROJECT / "pom.xml"), f"-Doutput={output}", "compile"]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=BUILD_SECONDS, check=False)
-    except subprocess.TimeoutExpired:
-        pytest.skip(f"Maven could not get ShedLock within {BUILD_SECONDS:g} s")
-    assert "COMPILATION ERROR" not in done.stdout, done.stdout
-    if done.returncode != 0:
-        pytest.skip(f"Maven cannot get ShedLock, or this Java is older than 17 (mvn ended with {done.returncode})")
-    (output / "done").touch()
-    return output
 
 
 class Java:
@@ -70,7 +44,7 @@ class Java:
 @contextmanager
 def running() -> Iterator[Java]:
     """A JVM on the database of the tests."""
-    output = compiled()
+    output = compiled(PROJECT, "ShedLock")
     settings = connection.settings_dict
     with reachable(str(settings["HOST"]), settings["PORT"] or 5432) as (host, port):
         url = f"jdbc:postgresql://{host}:{port}/{settings['NAME']}"

@@ -6,10 +6,8 @@ are the cases in which Spring is wrong, which `scheduling.cron` names.
 
 from __future__ import annotations
 
-import hashlib
 import random
 import re
-import shutil
 import subprocess
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -21,13 +19,11 @@ from scheduling.cron.expression import parse
 from scheduling.cron.fields import MONTHS, WEEKDAYS
 from scheduling.cron.zoned import CronSchedule
 from scheduling.errors import InvalidCron
-from tests.server import ROOT
+from tests.interop.maven import compiled
 
 pytestmark = pytest.mark.timeout(300)
 
 PROJECT = Path(__file__).parent
-SOURCES = (PROJECT / "pom.xml", PROJECT / "src" / "main" / "java" / "interop" / "SpringCron.java")
-BUILD_SECONDS = 240.0
 RUN_SECONDS = 60.0
 CASES = 10_000
 FIRINGS = 4
@@ -49,24 +45,8 @@ Question = tuple[str, str, int]
 
 @pytest.fixture(scope="module")
 def program() -> Path:
-    """Where the classes and libraries are, made once."""
-    for name in ("java", "javac", "mvn"):
-        if shutil.which(name) is None:
-            pytest.skip(f"there is no {name} on this machine")
-    digest = hashlib.sha256(b"".join(path.read_bytes() for path in SOURCES)).hexdigest()[:12]
-    output = ROOT / "var" / "interop" / f"spring-cron-{digest}"
-    if (output / "done").exists():
-        return output
-    command = ["mvn", "-q", "-B", "-f", str(PROJECT / "pom.xml"), f"-Doutput={output}", "compile"]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=BUILD_SECONDS, check=False)
-    except subprocess.TimeoutExpired:
-        pytest.skip(f"Maven could not get Spring within {BUILD_SECONDS:g} s")
-    assert "COMPILATION ERROR" not in done.stdout, done.stdout
-    if done.returncode != 0:
-        pytest.skip(f"Maven cannot get Spring, or this Java is older than 17 (mvn ended with {done.returncode})")
-    (output / "done").touch()
-    return output
+    """Where the classes and libraries are."""
+    return compiled(PROJECT, "Spring")
 
 
 def springs_answers(program: Path, questions: list[Question]) -> list[str]:
