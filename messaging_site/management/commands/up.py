@@ -44,8 +44,12 @@ WEB_GRACE_SECONDS: Final = 5
 MAX_WEBSOCKET_MESSAGE_BYTES: Final = 1024 * 1024 + 64 * 1024
 """A little more than a STOMP frame may have (1 MiB and its headers), so that it is refused by an ERROR frame."""
 _NO_WORD_ABOUT_ROOT: Final = ("-W", "ignore:::celery.platforms")
-CELERY: Final = (*_NO_WORD_ABOUT_ROOT, "-m", "celery", "--app", "scheduling.celery_app", "--quiet")
-BEAT_ARGUMENTS: Final = [*CELERY, "beat", "--scheduler", "scheduling.beat.scheduler:Scheduler", "--pidfile="]
+CELERY: Final = (*_NO_WORD_ABOUT_ROOT, "-m", "celery", "--quiet")
+WORKER_ARGUMENTS: Final = (*CELERY, "--app", "scheduling.celery_app", "worker")
+BEAT_ARGUMENTS: Final = [
+    *(*CELERY, "--app", "scheduling.beat.app", "beat"),
+    *("--scheduler", "scheduling.beat.scheduler:Scheduler", "--pidfile="),
+]
 SECRETS: Final = ("WAYSTATION_ADMIN_PASSWORD", "WAYSTATION_ADMIN_TOKEN")
 
 
@@ -168,7 +172,7 @@ def _workers(wanted: Environment, listener: socket.socket, metrics: Path) -> Ite
 
 def worker_arguments(queue: str, processes: int) -> list[str]:
     """What the Celery worker of scheduled tasks and background work is started with."""
-    command = [*CELERY, "worker", "--queues", queue, "--pool", "prefork", "--concurrency", str(processes)]
+    command = [*WORKER_ARGUMENTS, "--queues", queue, "--pool", "prefork", "--concurrency", str(processes)]
     return [*command, "--without-gossip", "--without-mingle", "--without-heartbeat"]
 
 
