@@ -34,6 +34,7 @@ GROUPS = (
     "kafka",
     "queues",
     "live",
+    "scheduling",
     "growth",
 )
 Measure = Callable[[], Iterator[Measurement]]
@@ -53,7 +54,20 @@ def _arguments() -> argparse.Namespace:
 
 def _measures(extent: Extent, data_dir: Path) -> dict[str, Measure]:
     # Imported here: they need Django to be set up on the run's own stores.
-    from bench import append, fetch, growth, handovers, kafka, latency, listeners, live, queues, rest, transactional
+    from bench import (
+        append,
+        fetch,
+        growth,
+        handovers,
+        kafka,
+        latency,
+        listeners,
+        live,
+        queues,
+        rest,
+        scheduling,
+        transactional,
+    )
 
     return {
         "append": lambda: append.measure(extent),
@@ -66,6 +80,7 @@ def _measures(extent: Extent, data_dir: Path) -> dict[str, Measure]:
         "kafka": lambda: kafka.measure(extent, data_dir / "kafka"),
         "queues": lambda: queues.measure(extent, data_dir),
         "live": lambda: live.measure(extent, data_dir),
+        "scheduling": lambda: scheduling.measure(extent),
         "growth": lambda: growth.measure(extent, data_dir),
     }
 

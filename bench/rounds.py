@@ -26,6 +26,11 @@ class Extent:
     churn_seconds: float
     latency_seconds: float
     kafka_records: int
+    jitter_seconds: float
+    stock_rounds: int
+    take_overs: int
+    durable_tasks: int
+    killed_workers: int
 
 
 FULL = Extent(
@@ -37,6 +42,11 @@ FULL = Extent(
     churn_seconds=600.0,
     latency_seconds=15.0,
     kafka_records=2_000_000,
+    jitter_seconds=20.0,
+    stock_rounds=3,
+    take_overs=6,
+    durable_tasks=3_000,
+    killed_workers=3,
 )
 QUICK = Extent(
     rounds=3,
@@ -47,6 +57,11 @@ QUICK = Extent(
     churn_seconds=5.0,
     latency_seconds=2.0,
     kafka_records=200_000,
+    jitter_seconds=4.0,
+    stock_rounds=1,
+    take_overs=3,
+    durable_tasks=1_000,
+    killed_workers=1,
 )
 
 Subject = Callable[[], float]

@@ -16,6 +16,7 @@ from brokers.errors import InvalidType, InvalidValue, UnencodableValue, shown
 from brokers.queues import message
 from brokers.queues.message import Envelope
 from brokers.settings import MAX_HEADER_BYTES, MAX_HEADERS
+from brokers.task_calls import KIND
 
 OWN_PREFIX: Final = "x-waystation-"
 """Headers that Waystation adds on the way; they never become part of a record or message."""
@@ -76,11 +77,14 @@ def size_of(headers: Mapping[str, Any]) -> int:
 def checked(headers: Mapping[str, Any], source_kind: str) -> dict[str, Any]:
     """The headers that an edit gives to a dead letter, without what Waystation adds and without its deaths.
 
-    64 of them at most, 16 KiB together; on a topic's record they are text. Raises `InvalidType`, `InvalidValue`.
+    64 of them at most, 16 KiB together; on a topic's record they are text, and a task has none. Raises `InvalidType`,
+    `InvalidValue`.
     """
     if source_kind == "topic":
         return without_own(record_input.checked_headers(headers))
     kept = without_deaths(without_own(checked_json(headers)))
+    if kept and source_kind == KIND:
+        raise InvalidValue("a task has no headers", pointer="/headers")
     if len(kept) > MAX_HEADERS:
         raise InvalidValue(f"{len(kept)} headers are more than {MAX_HEADERS}", pointer="/headers")
     size = size_of(kept)

@@ -5,12 +5,29 @@ Filled in by whoever gives something up, for `dead_letters`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple
 
 from brokers import dead_letter_headers
+
+
+class Try(NamedTuple):
+    """One attempt at a task, as a dead letter keeps it."""
+
+    number: int
+    started_at: datetime
+    ended_at: datetime | None
+    """None when the worker was lost in it."""
+    error: str
+    exception_class: str
+    stacktrace: str
+    frames: Sequence[Mapping[str, Any]]
+    delay_ms: int | None
+    """The back-off after it."""
+    worker: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +60,25 @@ class Origin:
     idempotency_key: str | None = None
     first_failed_at: datetime | None = None
     """When it first failed; by default when its first attempt ended, or now."""
+    tries: tuple[Try, ...] = ()
+    """The attempts at a task, oldest first; those at a record or message have tables of their own."""
+
+
+def tries_parameters(origins: Sequence[Origin]) -> dict[str, Any]:
+    """The attempts at tasks as a statement takes them; `try_places` are those of their origins, from 1."""
+    placed = [(place, each) for place, origin in enumerate(origins, 1) for each in origin.tries]
+    return {
+        "try_places": [place for place, _ in placed],
+        "try_numbers": [each.number for _, each in placed],
+        "try_starts": [each.started_at for _, each in placed],
+        "try_ends": [each.ended_at for _, each in placed],
+        "try_errors": [each.error for _, each in placed],
+        "try_classes": [each.exception_class for _, each in placed],
+        "try_traces": [each.stacktrace for _, each in placed],
+        "try_frames": [json.dumps(list(each.frames)) for _, each in placed],
+        "try_delays": [each.delay_ms for _, each in placed],
+        "try_workers": [each.worker for _, each in placed],
+    }
 
 
 class Payload(NamedTuple):

@@ -13,10 +13,19 @@ from typing import Any, NamedTuple
 import msgspec
 from django.db import transaction
 
-from brokers import audit, dead_letter_headers, dead_letter_texts, dead_letter_topics, fingerprint, record_input, wakeup
+from brokers import (
+    audit,
+    dead_letter_headers,
+    dead_letter_texts,
+    dead_letter_topics,
+    fingerprint,
+    record_input,
+    task_calls,
+    wakeup,
+)
 from brokers.database import sync_cursor
 from brokers.dead_letter_headers import without_own
-from brokers.dead_letter_origins import Origin, Payload
+from brokers.dead_letter_origins import Origin, Payload, tries_parameters
 from brokers.dead_letter_texts import NAME_CHARACTERS
 from brokers.deliveries import Delivery
 from brokers.errors import (
@@ -95,7 +104,7 @@ def give_up(delivery: Delivery, reason: str, failure: Failure | None) -> int:
 def add(origin: Origin, payload: Payload, reason: str, failure: Failure | None) -> int:
     """Writes a new dead letter of any source in the caller's open transaction; answers its id.
 
-    The attempts at the record or message are moved to it.
+    The attempts at the record or message are moved to it, those at a task are given.
     """
     return add_all([(origin, payload)], reason, failure)[0]
 
@@ -132,6 +141,7 @@ def add_all(given_up: Sequence[tuple[Origin, Payload]], reason: str, failure: Fa
         "headers": [msgspec.json.encode(payload.headers) for payload in payloads],
         "envelopes": [each.envelope or b"" for each in origins],
     }
+    parameters |= tries_parameters(origins)
     with sync_cursor() as cursor:
         return [number for (number,) in cursor.execute(SQL.add, parameters).fetchall()]
 
@@ -153,6 +163,7 @@ def reopen(
         "error": _error(origin, reason, failure),
         "idempotency_key": dead_letter_texts.idempotency_key(origin.idempotency_key),
     }
+    parameters |= tries_parameters([origin])
     with sync_cursor() as cursor:
         row = cursor.execute(SQL.reopen, parameters).fetchone()
     if row is None:
@@ -295,6 +306,7 @@ def add_revision(
     with transaction.atomic():
         [letter] = _lock(_checked_ids([id]))
         kept = dead_letter_headers.checked(headers, letter.source_kind)
+        task_calls.check_edit(letter.source_kind, value, encoding)
         size = Payload(key, value, encoding, kept).size()
         if size > MAX_RECORD_BYTES_LIMIT:
             raise RecordTooLarge(f"the edit has {size} bytes; no record has more than {MAX_RECORD_BYTES_LIMIT}")

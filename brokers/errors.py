@@ -289,6 +289,18 @@ class LockNotFound(NotFound):
     code = "lock_not_found"
 
 
+class TaskNotFound(NotFound):
+    """No scheduled task of that name, or one that is declared no more and cannot run."""
+
+    code = "task_not_found"
+
+
+class RunNotFound(NotFound):
+    """The task has no such run, or it was forgotten."""
+
+    code = "run_not_found"
+
+
 class ProgressNotFound(NotFound):
     """No task of that id reports its progress to the caller."""
 

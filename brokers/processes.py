@@ -1,10 +1,15 @@
-"""Processes report that they are alive, by a row each that they renew; the console and `readyz` count them."""
+"""Processes report that they are alive, by a row each that they renew; the console and `readyz` count them.
+
+Packages above this one may have something begin and end with each long-lived process, as executors are: `attend`.
+"""
 
 from __future__ import annotations
 
 import os
 import socket
+import time
 import uuid
+from typing import Protocol
 
 from brokers.database import acquire, sync_cursor
 from brokers.sql import load
@@ -13,6 +18,38 @@ SQL = load("processes")
 
 RENEW_SECONDS = 3.0
 STALE_SECONDS = 10.0
+
+
+class Attendant(Protocol):
+    """What begins and ends with a process."""
+
+    def begin(self, kind: str) -> None:
+        """A process of this kind begins, after all forks."""
+
+    def end(self, seconds: float) -> int:
+        """It ends: what is under way may take so long at most. Answers how much was not done, and has logged that."""
+
+
+_attendants: list[Attendant] = []
+
+
+def attend(attendant: Attendant) -> None:
+    """Has something begin and end with each process. Called while the applications are loaded."""
+    if attendant not in _attendants:
+        _attendants.append(attendant)
+
+
+def begin(kind: str) -> None:
+    """A web process or a listener begins."""
+    for attendant in _attendants:
+        attendant.begin(kind)
+
+
+def end(seconds: float) -> None:
+    """It ends, and has so many seconds left. Waits: not for an event loop's thread."""
+    until = time.monotonic() + seconds
+    for attendant in _attendants:
+        attendant.end(max(until - time.monotonic(), 0.0))
 
 
 class Heartbeat:

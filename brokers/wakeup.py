@@ -102,7 +102,8 @@ def announce_replays() -> None:
 def announce_change(kind: str, name: str) -> None:
     """Tells every process to forget what it remembers of a topic (`t`), token (`k`) or group (`g`).
 
-    So for the topology of exchanges and queues (`x`), and the list of live connections (`c`), which have no name.
+    So for the topology of exchanges and queues (`x`), the list of live connections (`c`), and scheduled tasks and their
+    runs (`s`), which have no name.
     """
     _announcer.announce([f"{kind}{name}"])
 

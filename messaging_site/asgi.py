@@ -28,11 +28,15 @@ from messaging_site.lifespan import Lifespan
 from realtime.asgi import RealtimeApplication
 from realtime.hub import LiveHub
 from realtime.sse.app import StreamApplication
+from scheduling.rest import executors as executor_operations
 from scheduling.rest import locks as lock_operations
+from scheduling.rest import tasks as task_operations
 
 declarations.discover()
 
-rest = RestApplication(lock_operations.operations())
+rest = RestApplication(
+    [*task_operations.operations(), *lock_operations.operations(), *executor_operations.operations()]
+)
 live = LiveHub(rest.hub, rest.coalescer)
 realtime = RealtimeApplication(live)
 streams = StreamApplication(live)

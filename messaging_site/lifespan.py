@@ -8,19 +8,26 @@ import gc
 import logging
 import signal
 import threading
+import time
 from collections.abc import Callable
 from functools import partial
 from types import FrameType
-from typing import Any
+from typing import Any, Final
 
 from starlette.types import Receive, Scope, Send
 
+from brokers import processes
 from brokers.errors import Unavailable
 from brokers.processes import RENEW_SECONDS, Heartbeat
 from brokers.rest.app import RestApplication
 from realtime.hub import LiveHub
 
 log = logging.getLogger("waystation.web")
+
+END_SECONDS: Final = 5.2
+"""From being told to stop until what executors have queued is given up: less than `up` waits before it kills."""
+LEAST_SECONDS: Final = 0.2
+"""What they have even when open requests took all of that."""
 
 
 def spare_collector() -> None:
@@ -41,6 +48,7 @@ class Lifespan:
         self._rest = rest
         self._live = live
         self._heartbeat: asyncio.Task[None] | None = None
+        self._told_at: float | None = None
         self.draining = False
 
     def ensure_started(self) -> None:
@@ -50,6 +58,7 @@ class Lifespan:
             self._live.start()
             self._watch_signals()
             spare_collector()
+            processes.begin("web")
             self._heartbeat = asyncio.create_task(self._report(), name="waystation-heartbeat")
 
     def _watch_signals(self) -> None:
@@ -70,6 +79,7 @@ class Lifespan:
 
     def _drain(self) -> None:
         self.draining = True
+        self._told_at = self._told_at or time.monotonic()
         self._rest.hub.close()
         self._live.drain()
 
@@ -97,8 +107,13 @@ class Lifespan:
             self._heartbeat.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._heartbeat
+            await asyncio.to_thread(processes.end, self._seconds_left())
             await self._live.stop()
             await self._rest.stop()
+
+    def _seconds_left(self) -> float:
+        told_at = time.monotonic() if self._told_at is None else self._told_at
+        return max(told_at + END_SECONDS - time.monotonic(), LEAST_SECONDS)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers the server's start-up and shutdown messages."""

@@ -14,7 +14,8 @@ import time
 import uuid
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from heapq import nlargest
+from typing import Any, Final, Protocol
 
 import msgspec
 import redis
@@ -29,7 +30,7 @@ _KEY: Final = "waystation:connections:of:"
 WATCH_SECONDS: Final = 30
 """How long processes go on reporting after somebody looked."""
 _EVERY_SECONDS: Final = 1.0
-_LASTS_SECONDS: Final = 5
+LASTS_SECONDS: Final = 5
 MOST_LISTED: Final = 1000
 """Connections listed of one process; all are counted."""
 MOST_SUBSCRIPTIONS: Final = 100
@@ -136,24 +137,36 @@ def report_of(connection: Connection, rate: float | None = None) -> ConnectionRe
     )
 
 
+class Details(Protocol):
+    """What is reported besides of connections that are looked at one by one (`connection_details.Examiner`)."""
+
+    async def report(self, client: redis.asyncio.Redis, process: str) -> bool:
+        """Reports it; whether it is anything new. Raises: redis.RedisError."""
+
+    def stop(self) -> None:
+        """Nobody looks any more."""
+
+
 class Reporter:
     """Writes this process's summary while somebody looks; part of `registry.Registry`."""
 
-    def __init__(self, connections: Mapping[str, Connection]) -> None:
+    def __init__(self, connections: Mapping[str, Connection], details: Details | None = None) -> None:
         self._connections = connections
+        self._details = details
         self._process = uuid.uuid4().hex
         self._sent: dict[str, int] = {}
         """What each connection had been sent at the summary before."""
         self._summed_at: float | None = None
 
     def summary(self) -> ProcessReport:
-        """All connections of this process, those with most waiting bytes first."""
+        """The connections of this process, at most `MOST_LISTED`: those with most waiting bytes, then the newest."""
         now = time.monotonic()
         seconds = None if self._summed_at is None else max(now - self._summed_at, 0.001)
-        listed = [report_of(each, self._rate(each, seconds)) for each in self._connections.values()]
-        self._summed_at, self._sent = now, {each.id: each.sent for each in listed}
-        listed.sort(key=lambda report: (-report.buffered, -report.connected_at))
-        return ProcessReport(self._process, os.getpid(), time.time(), len(listed), listed[:MOST_LISTED])
+        everybody = self._connections.values()
+        chosen = nlargest(MOST_LISTED, everybody, key=lambda each: (each.transport.buffered(), each.connected_at))
+        listed = [report_of(each, self._rate(each, seconds)) for each in chosen]
+        self._summed_at, self._sent = now, {each.id: each.sent for each in chosen}
+        return ProcessReport(self._process, os.getpid(), time.time(), len(everybody), listed)
 
     def _rate(self, connection: Connection, seconds: float | None) -> float | None:
         before = self._sent.get(connection.id)
@@ -161,6 +174,8 @@ class Reporter:
 
     def _nobody_looks(self) -> None:
         self._sent, self._summed_at = {}, None
+        if self._details is not None:
+            self._details.stop()
 
     async def run(self) -> None:
         """Reports until it is cancelled, then takes the report back."""
@@ -172,9 +187,10 @@ class Reporter:
                 try:
                     if await client.exists(WATCHED):
                         summary = self.summary()
-                        await client.set(key, msgspec.json.encode(summary), ex=_LASTS_SECONDS)
+                        await client.set(key, msgspec.json.encode(summary), ex=LASTS_SECONDS)
                         shown = [msgspec.structs.replace(each, silent_s=None) for each in summary.connections]
-                        if shown != announced:
+                        is_new = self._details is not None and await self._details.report(client, self._process)
+                        if is_new or shown != announced:
                             announced = shown
                             wakeup.announce_change("c", "")
                     else:
@@ -183,6 +199,7 @@ class Reporter:
                     pass  # the console says that it knows nothing
                 await asyncio.sleep(_EVERY_SECONDS)
         finally:
+            self._nobody_looks()
             if announced is not None:
                 with contextlib.suppress(redis.RedisError, OSError):
                     await client.delete(key)

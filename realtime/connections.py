@@ -10,7 +10,7 @@ import asyncio
 import secrets
 import time
 from collections.abc import Callable, Sequence
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from brokers.access import Principal
 from brokers.errors import BrokerError
@@ -18,6 +18,10 @@ from realtime import metrics
 from realtime.credentials import Credential
 from realtime.errors import PolicyViolation, ProtocolError, SlowConsumer
 from realtime.wheel import Appointment, Wheel
+
+if TYPE_CHECKING:
+    from realtime.frame_recorder import FrameRecorder
+    from realtime.subscription_positions import SubscriptionPosition
 
 GOING_AWAY: Final = 1001
 POLICY: Final = 1008
@@ -83,9 +87,11 @@ class Connection:
         "on_fail",
         "on_principal",
         "opened",
+        "positions",
         "principal",
         "protocol",
         "received",
+        "recorder",
         "sent",
         "subscriptions",
         "transport",
@@ -131,6 +137,10 @@ class Connection:
         """Called once, when `ended` becomes true; it must not wait."""
         self.on_principal: Callable[[Principal], None] | None = None
         """Called when what the principal may do has changed; raising a `BrokerError` ends the connection with it."""
+        self.positions: Callable[[], list[SubscriptionPosition]] | None = None
+        """Where its subscriptions stand, for whoever watches it."""
+        self.recorder: FrameRecorder | None = None
+        """Is told of every frame while somebody watches (`connection_details`)."""
         self._wheel = wheel
         self._appointment: Appointment | None = None
         self._beat = b""
@@ -149,6 +159,8 @@ class Connection:
             self.sent += messages
             self._sent_at = self._wheel.now
             metrics.delivered.count += messages
+            if self.recorder is not None:
+                self.recorder.sent(wrapped)
             return True
         self._overflow(messages)
         return False
@@ -254,6 +266,9 @@ class Connection:
     def end(self, code: int, reason: str, payloads: Sequence[bytes] = ()) -> None:
         """Closes the connection in good order, after these payloads."""
         if not self.ended:
+            if self.recorder is not None:
+                for payload in payloads:
+                    self.recorder.sent(payload)
             self.transport.end(payloads, code, reason)
             self.closed()
 

@@ -77,6 +77,18 @@ class Joined:
             return self._token(dict(enumerate(self._feed.stood_at(self))), self._gaps)
         return self._token(self._offsets, self._gaps)
 
+    @property
+    def topic_id(self) -> int:
+        """The topic that it follows."""
+        return self._feed.topic_id
+
+    def offsets(self) -> dict[int, int]:
+        """The next offset of each partition that it follows, as `position` has them but for gaps."""
+        if not self.caught_up:
+            return self._offsets.copy()
+        stood, number = self._feed.stood_at(self), self.filter.partition
+        return dict(enumerate(stood)) if number is None else {number: stood[number]}
+
     def tell_gaps(self) -> dict[int, int]:
         """The first offset left of each partition with a gap that no record has told of yet; they count as told now."""
         told = {n: gap.left for n, gap in self._gaps.items()} if self.caught_up else {}

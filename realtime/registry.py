@@ -19,6 +19,7 @@ from brokers import wakeup
 from brokers.access import Principal
 from brokers.errors import BrokerError, Unavailable
 from realtime import credentials, metrics
+from realtime.connection_details import Examiner
 from realtime.connection_reports import Reporter
 from realtime.connections import GOING_AWAY, Connection, Transport
 from realtime.credentials import Credential
@@ -57,7 +58,7 @@ class Registry:
         self._limit_per_user = int(getattr(settings, "LIVE_CONNECTIONS_PER_USER", MAX_PER_USER))
         self._tasks: list[asyncio.Task[None]] = []
         self._asking: set[asyncio.Task[None]] = set()
-        self._reporter = Reporter(self.connections)
+        self._reporter = Reporter(self.connections, Examiner(self.connections))
         hub.watch(self._hear)
 
     # -- life -----------------------------------------------------------------------------------------------------

@@ -5,7 +5,21 @@ They are `brokers.errors`, so that REST answers with the same codes.
 
 from __future__ import annotations
 
-from brokers.errors import BrokerError, InvalidValue, NotFound
+from brokers.errors import BrokerError, InvalidValue, NotFound, RunNotFound, TaskNotFound
+
+__all__ = [
+    "ExecutorDeadlock",
+    "ExecutorNotFound",
+    "ExecutorStopped",
+    "InvalidCron",
+    "InvalidDuration",
+    "InvalidExecutor",
+    "InvalidSchedule",
+    "RunNotFound",
+    "RunTimedOut",
+    "TaskNotFound",
+    "TaskRejected",
+]
 
 
 class InvalidSchedule(InvalidValue):
@@ -24,12 +38,6 @@ class InvalidCron(InvalidSchedule):
     """A cron expression that Spring would not take either; says which field, and why."""
 
     code = "invalid_cron"
-
-
-class TaskNotFound(NotFound):
-    """No scheduled task of that name."""
-
-    code = "task_not_found"
 
 
 class RunTimedOut(BrokerError):

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 from django.db import models
 from django.db.models import Func
 
-from scheduling.task_models import Run, ScheduledTask
+from scheduling.executor_models import ExecutorReport
+from scheduling.task_models import Run, RunAttempt, ScheduledTask
 
-__all__ = ["Run", "ScheduledTask", "ShedLock", "UtcNow", "UtcTimestampField"]
+__all__ = ["ExecutorReport", "Run", "RunAttempt", "ScheduledTask", "ShedLock", "UtcNow", "UtcTimestampField"]
 
 if TYPE_CHECKING:
     _Timestamp = models.DateTimeField[datetime, datetime]

@@ -2,14 +2,14 @@
 
 The row is the work, Celery only rings the bell: whoever is told of a run must claim it, an attempt holds a lease and
 a token, and only the holder of the token may end it. Statements are in `sql/runs.sql`; each commits by itself, on the
-caller's own connection, except `submit`, which is part of the caller's transaction.
+caller's own connection. How background work is called and given up is in `durable.store`.
 """
 
 from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -18,6 +18,7 @@ from typing import Any, Final
 import psycopg
 
 from brokers.database import sync_cursor
+from brokers.failure import Failure
 from brokers.sql import parse
 from scheduling.connections import OwnConnection
 
@@ -28,6 +29,12 @@ LEASE_SECONDS: Final = 15.0
 RING_AGAIN_SECONDS: Final = 10.0
 """How long a worker has to begin what it was told of, before all are told again."""
 AT_ONCE: Final = 500
+MAX_LOSSES: Final = 3
+"""Background work that has cost so many workers is given up."""
+LOSS_PAUSE_SECONDS: Final = 10.0
+"""What background work waits for after the second lost worker; after the first it is tried at once."""
+KEPT_ATTEMPTS: Final = 50
+"""Failed attempts that are kept of one run."""
 MAX_ERROR: Final = 20_000
 """Characters of an error's text that are kept."""
 
@@ -50,6 +57,15 @@ class Attempt:
     losses: int
     source: str | None
     """Who has declared the task: `code` or `operator`; None for background work."""
+    failures: int = 0
+    """Attempts so far that raised something."""
+    same_failures: int = 0
+    """Of these the last ones that raised `exception_class`."""
+    exception_class: str = ""
+    dead_letter_id: int | None = None
+    """The dead letter that a replay has given back; ending the run settles it."""
+    late_seconds: float = 0.0
+    """From when it was to begin to its beginning, by the database's clock."""
 
 
 def claim(connection: OwnConnection, run: int, process: str) -> Attempt | None:
@@ -85,18 +101,38 @@ def finish(connection: OwnConnection, attempt: Attempt, state: str, *, result: o
         return cursor.execute(SQL.finish, parameters).fetchone() is not None
 
 
-def retry(connection: OwnConnection, attempt: Attempt, error: str, delay_ms: int) -> bool:
-    """Gives the attempt back, for another one after the delay; False when it had lost the run."""
-    parameters = {"id": attempt.id, "token": attempt.token, "error": clipped(error), "delay": delay_ms / 1000}
+def retry(connection: OwnConnection, attempt: Attempt, failure: Failure, delay_ms: int) -> bool:
+    """Gives an attempt of background work back, for another one after the delay; False when it had lost the run."""
+    parameters = {
+        "id": attempt.id,
+        "token": attempt.token,
+        "error": clipped(failure.stacktrace),
+        "message": failure.message,
+        "class": failure.exception_class,
+        "stacktrace": failure.stacktrace,
+        "frames": json.dumps([frame._asdict() for frame in failure.frames]),
+        "delay_ms": delay_ms,
+        "kept": KEPT_ATTEMPTS,
+    }
     with connection.cursor() as cursor:
         return cursor.execute(SQL.retry, parameters).fetchone() is not None
 
 
 def lose(connection: OwnConnection) -> int:
-    """Ends runs of tasks whose worker is silent, and makes background work ready again; says how many."""
+    """Ends runs of tasks whose worker is silent, and makes background work ready again; says how many.
+
+    Background work that was ready again too often is `poison`, and left for who gives it up.
+    """
+    again = {"limit": AT_ONCE, "most": MAX_LOSSES, "pause": LOSS_PAUSE_SECONDS, "kept": KEPT_ATTEMPTS}
     with connection.cursor() as cursor:
         lost = len(cursor.execute(SQL.lose, {"limit": AT_ONCE}).fetchall())
-        return lost + len(cursor.execute(SQL.take_back, {"limit": AT_ONCE}).fetchall())
+        return lost + len(cursor.execute(SQL.take_back, again).fetchall())
+
+
+def poison(connection: OwnConnection) -> list[tuple[int, uuid.UUID]]:
+    """Background work that has lost its last worker: runs, and the tokens that lapsed."""
+    with connection.cursor() as cursor:
+        return cursor.execute(SQL.poison, {"limit": AT_ONCE, "most": MAX_LOSSES}).fetchall()
 
 
 def unrung(connection: OwnConnection) -> list[int]:
@@ -131,15 +167,6 @@ def run_now(task: str, who: str) -> int | None:
     with sync_cursor() as cursor:
         row = cursor.execute(SQL.run_now, {"name": task, "who": who}).fetchone()
     return None if row is None else int(row[0])
-
-
-def submit(function: str, arguments: Mapping[str, Any] | Sequence[Any], who: str = "") -> int:
-    """Background work, in the caller's transaction; answers the run's id. Ring for it after the commit."""
-    parameters = {"function": function, "arguments": json.dumps(arguments), "who": who}
-    with sync_cursor() as cursor:
-        row = cursor.execute(SQL.submit, parameters).fetchone()
-    assert row is not None
-    return int(row[0])
 
 
 def clipped(text: str) -> str:

@@ -46,7 +46,7 @@ class Run(models.Model):
     task = models.ForeignKey(ScheduledTask, models.CASCADE, null=True, db_index=False)
     due_at = models.DateTimeField()
     trigger = models.CharField(max_length=10)
-    """`schedule`, `operator` or `call`."""
+    """`schedule`, `operator`, `call` or `replay`."""
     function = models.CharField(max_length=200)
     """Dotted name: the task's, or that of the background function."""
     arguments = models.JSONField(null=True)
@@ -74,6 +74,19 @@ class Run(models.Model):
     error = models.TextField(default="")
     """The last attempt's, with its stack trace; or why it was skipped."""
     called_by = models.CharField(max_length=200, default="")
+    """Who has called the background function, or asked for the run."""
+    began_at = models.DateTimeField(null=True)
+    """When the last attempt began."""
+    failures = models.IntegerField(db_default=0)
+    """Attempts of a background function that raised something."""
+    same_failures = models.IntegerField(db_default=0)
+    """Of these the last ones that raised `exception_class`."""
+    exception_class = models.CharField(max_length=300, db_default="")
+    dead_letter_id = models.BigIntegerField(null=True)
+    """What it became when it was given up; or what a replay has made it of."""
+    replay_item_id = models.BigIntegerField(null=True)
+    revision = models.IntegerField(null=True)
+    """Of the dead letter."""
 
     class Meta:
         constraints = [
@@ -84,9 +97,30 @@ class Run(models.Model):
         ]
         indexes = [
             models.Index(fields=["task", "id"], name="run_open", condition=Q(state__in=["ready", "running"])),
-            models.Index(fields=["next_at"], name="run_ready", condition=Q(state="ready")),
+            models.Index(fields=["rung_at", "next_at"], name="run_ready", condition=Q(state="ready")),
             models.Index(fields=["lease_until"], name="run_running", condition=Q(state="running")),
             models.Index(fields=["task", "-id"], name="run_history"),
             models.Index(fields=["ended_at"], name="run_ended", condition=Q(ended_at__isnull=False)),
             models.Index(fields=["function", "-id"], name="run_background", condition=Q(task__isnull=True)),
+            models.Index(fields=["-id"], name="run_calls", condition=Q(task__isnull=True)),
+            models.Index(fields=["-id"], name="run_dead", condition=Q(task__isnull=True, state="dead")),
         ]
+
+
+class RunAttempt(models.Model):
+    """One attempt at a background function that failed, for as long as its run is not given up."""
+
+    pk = models.CompositePrimaryKey("run_id", "number")
+    run_id = models.BigIntegerField()
+    number = models.IntegerField()
+    started_at = models.DateTimeField()
+    ended_at = models.DateTimeField(null=True)
+    """None when its worker was lost in it."""
+    error = models.TextField(default="")
+    exception_class = models.CharField(max_length=300, default="")
+    stacktrace = models.TextField(default="")
+    frames = models.JSONField(default=list)
+    """As those of a dead letter's attempts."""
+    delay_ms = models.BigIntegerField(null=True)
+    """The back-off after it."""
+    worker = models.CharField(max_length=255, default="")

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from typing import Any, Final
 
-from brokers import dead_letter_headers, merge_patch, record_input, strict_json, topics
+from brokers import dead_letter_headers, merge_patch, record_input, strict_json, task_calls, topics
 from brokers.errors import InvalidValue, Malformed, TooLarge, shown
 from brokers.names import validate
 from brokers.queues import topology
@@ -128,12 +128,17 @@ class Edit:
             return replace(self, headers=dead_letter_headers.checked_json(self.headers))
 
     def checked_for(self, source_kind: str) -> Edit:
-        """Itself, as what came from a topic, or from a queue, can have it: a message has no key and any headers.
+        """Itself, as what came from a topic, a queue or a task can have it: a message has no key and any headers, a
+        task neither of them, and a value that holds its arguments.
 
         Raises `InvalidType` and `InvalidValue`.
         """
         if source_kind != "topic" and isinstance(self.key, bytes):
-            raise InvalidValue("a message has no key", pointer="/edit/key")
+            what = "task" if source_kind == task_calls.KIND else "message"
+            raise InvalidValue(f"a {what} has no key", pointer="/edit/key")
+        if not isinstance(self.value, Unchanged):
+            with _pointing_into("/edit"):
+                task_calls.check_edit(source_kind, self.value, self.encoding)
         if isinstance(self.headers, Unchanged):
             return self
         with _pointing_into("/edit"):

@@ -13,7 +13,7 @@ from typing import Any, Final, NamedTuple
 import msgspec
 from django.db import transaction
 
-from brokers import outgoing, publishing, redeliveries, topics, wakeup
+from brokers import outgoing, publishing, redeliveries, task_calls, topics, wakeup
 from brokers.codec import Row
 from brokers.database import sync_cursor
 from brokers.dead_letter_headers import OWN_PREFIX, arriving, as_text, decoded, without_own
@@ -21,10 +21,11 @@ from brokers.errors import KeyRequired, RecordTooLarge
 from brokers.outgoing import Outgoing
 from brokers.record import JSON
 from brokers.redeliveries import GivenBack
-from brokers.replays import messages
+from brokers.replays import messages, tasks
 from brokers.replays.messages import Letter
 from brokers.replays.plans import SQL
 from brokers.replays.request import Contents, Target, patched
+from brokers.replays.tasks import Call
 
 _CHUNK_BYTES: Final = 16 * 1024 * 1024
 """Bytes of the dead letters of one transaction, about."""
@@ -51,7 +52,8 @@ class _Next(NamedTuple):
     attempts: int
     group_id: int
     partition_id: int
-    is_message: bool
+    source_kind: str
+    source: str
     queue_id: int | None
     """The queue that a message died in; None where it is no more."""
     headers: bytes
@@ -64,6 +66,14 @@ class _Next(NamedTuple):
     correlation_id: str | None
     envelope: bytes | None
     priority: int | None
+
+    @property
+    def is_record(self) -> bool:
+        return self.source_kind == "topic"
+
+    @property
+    def is_task(self) -> bool:
+        return self.source_kind == task_calls.KIND
 
 
 class Sent(NamedTuple):
@@ -121,7 +131,10 @@ def _next(order: Order, position: int, most: int) -> list[_Next]:
 
 
 def _revise(order: Order, patch: bytes, items: Sequence[_Next]) -> tuple[list[_Next], list[tuple[_Next, str]]]:
-    """The items with their patched revisions, and those whose value is no JSON. What the patch leaves equal stays."""
+    """The items with their patched revisions, and those whose value is no JSON, or no task's arguments any more.
+
+    What the patch leaves equal stays.
+    """
     made: list[_Next] = []
     new: list[tuple[_Next, Contents]] = []
     refused: list[tuple[_Next, str]] = []
@@ -130,6 +143,8 @@ def _revise(order: Order, patch: bytes, items: Sequence[_Next]) -> tuple[list[_N
         after = patched(before, patch)
         if after is None:
             refused.append((item, "not_json"))
+        elif item.is_task and not task_calls.is_call(after.value, after.encoding):
+            refused.append((item, task_calls.INVALID))
         elif after.value == item.value:
             made.append(item)
         else:
@@ -153,8 +168,8 @@ def _revise(order: Order, patch: bytes, items: Sequence[_Next]) -> tuple[list[_N
 
 
 def _give_back(order: Order, items: Sequence[_Next]) -> tuple[list[_Next], list[tuple[_Next, str]]]:
-    """Gives records back to their groups and messages to their queues; those that are not, with why."""
-    records = [item for item in items if not item.is_message]
+    """Gives records to their groups, messages to their queues and tasks to workers; those that are not, with why."""
+    records = [item for item in items if item.is_record]
     redeliveries.give_back(
         [
             GivenBack(item.id, item.dead_letter_id, item.group_id, item.revision, _marked(order, item))
@@ -164,14 +179,29 @@ def _give_back(order: Order, items: Sequence[_Next]) -> tuple[list[_Next], list[
     partitions = {item.partition_id for item in records}
     if partitions:
         transaction.on_commit(partial(wakeup.announce_lanes, partitions), robust=True)
-    letters = [_letter(order, item) for item in items if item.is_message]
-    return _parted(items, messages.give_back(letters) if letters else {})
+    letters = [_letter(order, item) for item in items if not item.is_record and not item.is_task]
+    refused = messages.give_back(letters) if letters else {}
+    calls = [_call(order, item) for item in items if item.is_task]
+    return _parted(items, refused | tasks.give_back(calls) if calls else refused)
 
 
 def _parted(items: Sequence[_Next], refused: dict[int, str]) -> tuple[list[_Next], list[tuple[_Next, str]]]:
     return (
         [item for item in items if item.id not in refused],
         [(item, refused[item.id]) for item in items if item.id in refused],
+    )
+
+
+def _call(order: Order, item: _Next) -> Call:
+    return Call(
+        item_id=item.id,
+        dead_letter_id=item.dead_letter_id,
+        revision=item.revision,
+        task=item.source,
+        value=item.value,
+        encoding=item.encoding,
+        replay_id=order.replay_id,
+        created_by=order.created_by,
     )
 
 
@@ -214,7 +244,7 @@ def _publish(order: Order, topic: str, items: Sequence[_Next]) -> tuple[list[_Ne
 
 def _value(item: _Next) -> bytes | None:
     """A message's body as a record's value, where JSON's null is a tombstone."""
-    is_null = item.is_message and item.encoding == JSON and item.value == b"null"
+    is_null = not item.is_record and item.encoding == JSON and item.value == b"null"
     return None if is_null else item.value
 
 

@@ -52,6 +52,8 @@ _PARAMETERS: dict[str, dict[str, Any]] = {
     "dead_letter_id": {"type": "integer", "minimum": 1, "maximum": 2**63 - 1},
     "replay_id": {"type": "integer", "minimum": 1, "maximum": 2**63 - 1},
     "lock": {"type": "string", "minLength": 1, "maxLength": 64, "pattern": "^[^\\x00]+$"},
+    "task": {"type": "string", "minLength": 1, "maxLength": 200, "pattern": "^[^\\x00]+$"},
+    "run_id": {"type": "integer", "minimum": 1, "maximum": 2**63 - 1},
     "Last-Event-ID": {"type": "string", "maxLength": 11_000, "pattern": "^[\\x20-\\x7e]*$"},
 }
 _IDENTIFIER = {"type": "string", "pattern": "^[A-Za-z0-9._-]{1,64}$"}

@@ -175,6 +175,7 @@ REFINEMENTS: dict[str, dict[str, dict[str, Any]]] = {
     "RecordToPublish": {"": {"anyOf": [{"required": ["value"]}, {"required": ["value_base64"]}]}},
     "ResetPlace": {"": {"minProperties": 1, "maxProperties": 1}},
     "DeadLetterChange": {"": {"minProperties": 1}},
+    "TaskChange": {"": {"minProperties": 1}},
     "ReplaySelection": {"": {"minProperties": 1, "maxProperties": 1}},
     "ReplayTarget": {"": {"oneOf": [{"required": [name]} for name in ("topic", "queue", "exchange")]}},
     "ReplayEdit": {"": {"minProperties": 1}, "merge_patch": {"type": "object"}},

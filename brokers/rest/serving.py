@@ -32,8 +32,8 @@ PROBLEM_TYPE = b"application/problem+json"
 ANONYMOUS = Principal("anonymous", False)
 _NAMED = frozenset({"topic", "group", "exchange", "queue", "policy"})
 _IDENTIFIER = re.compile(r"[A-Za-z0-9._-]{1,64}")
-_SHAPES = {"lock": re.compile(r"[^\0]{1,64}")}
-"""Of parameters that are neither names nor such identifiers: locks are named by Java's applications, too."""
+_SHAPES = {"lock": re.compile(r"[^\0]{1,64}"), "task": re.compile(r"[^\0]{1,200}")}
+"""Of parameters that are neither names nor such identifiers: Java's applications name locks, and operators tasks."""
 _CLIENT_CLOSED = 499
 """Counted for callers that went away before they had an answer, as nginx does."""
 

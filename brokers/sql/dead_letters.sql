@@ -31,6 +31,13 @@ with given as (
   select g.place, m.number, m.started_at, m.ended_at, m.error, m.exception_class, m.stacktrace, m.frames, m.delay_ms,
     m.worker
   from of_messages m join given g on g.message = m.message_id
+  union all
+  select t.place, t.number, t.started_at, t.ended_at, t.error, t.exception_class, t.stacktrace, t.frames::jsonb,
+    t.delay_ms, t.worker
+  from unnest(%(try_places)s::int[], %(try_numbers)s::int[], %(try_starts)s::timestamptz[],
+    %(try_ends)s::timestamptz[], %(try_errors)s::text[], %(try_classes)s::text[], %(try_traces)s::text[],
+    %(try_frames)s::text[], %(try_delays)s::bigint[], %(try_workers)s::text[])
+    as t (place, number, started_at, ended_at, error, exception_class, stacktrace, frames, delay_ms, worker)
 ), lane as (
   delete from brokers_redelivery where id = %(redelivery)s::bigint
 ), letters as (
@@ -71,6 +78,14 @@ with was as (
   select number, started_at, ended_at, error, exception_class, stacktrace, frames, delay_ms, worker from of_record
   union all
   select number, started_at, ended_at, error, exception_class, stacktrace, frames, delay_ms, worker from of_message
+  union all
+  select t.number, t.started_at, t.ended_at, t.error, t.exception_class, t.stacktrace, t.frames::jsonb, t.delay_ms,
+    t.worker
+  from unnest(%(try_places)s::int[], %(try_numbers)s::int[], %(try_starts)s::timestamptz[],
+    %(try_ends)s::timestamptz[], %(try_errors)s::text[], %(try_classes)s::text[], %(try_traces)s::text[],
+    %(try_frames)s::text[], %(try_delays)s::bigint[], %(try_workers)s::text[])
+    as t (place, number, started_at, ended_at, error, exception_class, stacktrace, frames, delay_ms, worker)
+  where exists (select from was)
 ), item as (
   update brokers_replay_item i set outcome = 'failed_again', finished_at = clock_timestamp(),
     why = case when was.failure_group_id = %(failure_group)s::bigint then 'same' else 'new' end

@@ -10,7 +10,7 @@ with given as (
   select s.id, s.revision, s.source_kind, s.source, s.group_name, case
     when s.state = 'replayed' then case when s.revision > 1 then 'superseded' else 'already_processed' end
     when s.state <> 'open' then s.state
-    when to_source and q.id is null and (p.id is null or g.id is null) then 'gone'
+    when to_source and s.source_kind <> 'task' and q.id is null and (p.id is null or g.id is null) then 'gone'
     when to_source and m.consumer is not null then 'already_processed'
     when patched and v.encoding <> 1 and v.value is not null then 'not_json'
     else '' end as why,
@@ -153,12 +153,13 @@ select b.id, b.position, b.dead_letter_id, b.revision, case
     when l.state = 'replayed' then case when l.revision > 1 then 'superseded' else 'already_processed' end
     when l.state <> 'open' then l.state
     when l.revision <> b.revision then 'superseded'
-    when to_source and q.id is null and (p.id is null or g.id is null) then 'gone'
+    when to_source and l.source_kind <> 'task' and q.id is null and (p.id is null or g.id is null) then 'gone'
     when to_source and m.consumer is not null then 'already_processed'
     when patched and v.encoding <> 1 and v.value is not null then 'not_json'
     else '' end,
-  l.attempts, g.id, l.partition_id, l.source_kind = 'queue', q.id, v.headers, v.encoding,
-  case when patched or not to_source then v.key end, case when patched or not to_source then v.value end,
+  l.attempts, g.id, l.partition_id, l.source_kind, l.source, q.id, v.headers, v.encoding,
+  case when patched or not to_source then v.key end,
+  case when patched or not to_source or l.source_kind = 'task' then v.value end,
   l.exchange, l.routing_key, l.message_id, l.correlation_id, l.envelope, l.priority
 from given cross join batch b
 left join letters l on l.id = b.dead_letter_id
@@ -205,6 +206,14 @@ items as (
 update brokers_dead_letter set state = case when published then 'replayed' else 'replaying' end,
   replays = replays + 1, changed_at = now
 from given where id = any(%(letters)s::bigint[])
+
+-- name: done  an item that was given back to its task has succeeded, and its dead letter is replayed
+with item as (
+  update brokers_replay_item set outcome = 'succeeded', why = '', finished_at = clock_timestamp()
+  where id = %(item)s::bigint and outcome = 'waiting'
+)
+update brokers_dead_letter set state = 'replayed', changed_at = clock_timestamp()
+where id = %(letter)s::bigint and state = 'replaying'
 
 -- name: skipped  items that cannot be sent, and why
 update brokers_replay_item set outcome = 'skipped', why = %s::text, finished_at = clock_timestamp()

@@ -1,9 +1,12 @@
-"""What the flights example declares: its topics, the group that counts departures, and the queues of delayed ones."""
+"""What the flights example declares: topics, the group that counts departures, queues of delayed ones, tasks."""
+
+from typing import Any
 
 import msgspec
 
 from brokers import (
     BatchListenerFailed,
+    ExponentialBackOff,
     FixedBackOff,
     binding,
     exchange,
@@ -17,10 +20,11 @@ from brokers import (
 )
 from brokers.queues.message import Message
 from brokers.record import Record
-from examples.flights import board
+from examples.flights import board, daily, exporting, rates
 from examples.flights.counting import Counts
 from examples.flights.delays import CREW_DESK, CREW_DESK_MS, TOP_PRIORITY, as_message, is_worth_a_message
 from examples.flights.models import AircraftTotal, CarrierTotal, Departure, Rebooking, StandbyCall
+from scheduling import background, scheduled
 
 DEPARTURES = topic("departures", partitions=6)
 DELAYS = "delays"
@@ -85,3 +89,33 @@ def rebook(message: Message) -> None:
 def call_standby_crew(message: Message) -> None:
     """Calls a standby crew for a flight that the crew desk has not seen to; notes why the message came here."""
     StandbyCall.of(message.body, message.headers, reason=message.headers["x-first-death-reason"]).save()
+
+
+@scheduled(
+    cron="0 0 8 * * *",
+    zone=daily.ZONE,
+    name="daily_report",
+    lock="daily-report",
+    lock_at_most_for="PT30M",
+    lock_at_least_for="PT5M",
+)
+def daily_report() -> dict[str, Any]:
+    """Reports at eight in New York how the departures stand; run once more on the same day it does so anew."""
+    return daily.write()
+
+
+@scheduled(fixed_rate="PT30S", name="roll_up_rates", timeout="PT1M")
+def roll_up_rates() -> dict[str, int]:
+    """Counts what has reached the board since the last time, by the minute, and shows it on the page."""
+    return rates.roll_up(BOARD)
+
+
+@background(
+    durable=True,
+    name="export_departures",
+    retry=ExponentialBackOff(initial_interval_ms=1000, multiplier=2.0, max_retries=exporting.RETRIES),
+    timeout="PT10M",
+)
+def export_departures(export: str) -> dict[str, Any]:
+    """Makes the file that somebody has asked for on the page, whatever happens to the worker in the middle of it."""
+    return exporting.write(export)

@@ -12,6 +12,20 @@ from django.db.models.functions import Now
 
 from examples.flights.board import Entry
 from examples.flights.counting import Count
+from examples.flights.task_models import DailyReport, Export, ExportChunk, Rate, RatePosition
+
+__all__ = [
+    "AircraftTotal",
+    "CarrierTotal",
+    "DailyReport",
+    "Departure",
+    "Export",
+    "ExportChunk",
+    "Rate",
+    "RatePosition",
+    "Rebooking",
+    "StandbyCall",
+]
 
 ADD_TO_AIRCRAFT = """
     insert into flights_aircraft_total as t (aircraft, departures, delay_minutes, cancelled)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
 from messaging_site.console.failure_words import Word
+from realtime.connection_details import ConnectionDetail
 from realtime.connection_reports import ConnectionReport
+from realtime.subscription_positions import PartitionPosition, SubscriptionPosition
 
 FILTERS: Final = (
     ("", "All"),
@@ -24,6 +27,65 @@ OPEN: Final = Word("ok", "ok", "Open")
 LAGGING: Final = Word("clock", "warn", "Reads too slowly")
 TROUBLED: Final = Word("warn", "warn", "Had an error")
 UNKNOWN: Final = Word("ring", "mute", "Not signed in")
+OVER: Final = Word("mute", "mute", "Over")
+
+AT_THE_END: Final = Word("ok", "ok", "At the end")
+BEHIND: Final = Word("clock", "info", "Behind")
+CATCHING_UP: Final = Word("info", "info", "Catching up")
+CONSUMING: Final = Word("ok", "ok", "Consumes")
+FULL: Final = Word("clock", "warn", "Has all it may")
+_FILTERS: Final = {"": "", "partition": "one partition", "key": "one key"}
+
+
+@dataclass(frozen=True, slots=True)
+class SubscriptionRow:
+    """One subscription of a connection as a line."""
+
+    id: str
+    destination: str
+    state: Word | None
+    """None of what has no position: a broadcast, or a stream of something else than a topic."""
+    details: str
+    """Of the position, in words."""
+    lag: int | None
+    token: str
+    partitions: list[PartitionPosition]
+    more_partitions: int
+
+
+def subscriptions(connection: ConnectionReport, detail: ConnectionDetail | None) -> list[SubscriptionRow]:
+    """What a connection subscribed to, and where that stands as far as it is known."""
+    known = {} if detail is None else {each.id: each for each in detail.positions}
+    rows = [_subscription(each) for each in known.values()]
+    rows += [
+        SubscriptionRow(name, destination, None, "", None, "", [], 0)
+        for name, destination in connection.subscriptions.items()
+        if name not in known
+    ]
+    return rows
+
+
+def _subscription(position: SubscriptionPosition) -> SubscriptionRow:
+    state: Word | None = None
+    details = ""
+    if position.kind == "queue" and position.unacknowledged is not None and position.prefetch is not None:
+        state = FULL if position.unacknowledged >= position.prefetch else CONSUMING
+        details = f"{position.unacknowledged:,} of {position.prefetch:,} unacknowledged"
+        if position.ack == "auto":
+            details += ", settled when written"
+    elif position.kind == "topic":
+        state = CATCHING_UP if position.catching_up else BEHIND if position.lag else AT_THE_END
+        details = _FILTERS[position.filter]
+    return SubscriptionRow(
+        id=position.id,
+        destination=position.destination,
+        state=state,
+        details=details,
+        lag=position.lag,
+        token=position.token,
+        partitions=position.partitions,
+        more_partitions=position.partition_count - len(position.partitions),
+    )
 
 
 def state(connection: ConnectionReport) -> Word:

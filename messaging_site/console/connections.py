@@ -1,6 +1,7 @@
 """The Connections screens: who is connected for live push, one connection, ending one or all of a token.
 
-What is shown comes from `realtime.connection_reports`: a summary of each web process, some seconds old at most.
+What is shown comes from `realtime.connection_reports`: a summary of each web process, some seconds old at most; and of
+one connection that is looked at from `realtime.connection_details`.
 """
 
 from __future__ import annotations
@@ -18,12 +19,14 @@ from django.urls import reverse
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from brokers.errors import NotFound
-from messaging_site.console import connection_words
+from messaging_site.console import connection_charts, connection_frames, connection_words
 from messaging_site.console.failure_words import Word
 from messaging_site.console.fields import Form
 from messaging_site.console.permissions import actor, authorize, may, requires
-from realtime import connection_reports, disconnecting
+from realtime import connection_details, connection_reports, disconnecting
+from realtime.connection_details import ConnectionDetail
 from realtime.connection_reports import ConnectionReport, Look, ProcessReport
+from realtime.destinations import MAX_LENGTH as MAX_DESTINATION
 
 RESOURCE: Final = ("server", "connections")
 """What a permission on live connections is granted on."""
@@ -110,7 +113,7 @@ def listing(request: HttpRequest) -> HttpResponse:
         "filters": connection_words.FILTERS,
         "found": len(found),
         "total": total,
-        "is_cut": total > len(everything),
+        "is_cut": _is_cut(look),
         "following": _place(shown[-1]) if len(left) > PAGE_SIZE else None,
         **_known(look),
         **_figures(everything),
@@ -146,11 +149,11 @@ def _place(connection: ConnectionReport) -> str:
 
 def _rows(look: Look, connections: Sequence[ConnectionReport]) -> list[Row]:
     holders = {each.id: process for process in look.processes for each in process.connections}
-    return [_row(each, holders[each.id]) for each in connections]
+    return [_row(each, holders[each.id].pid, holders[each.id].at) for each in connections]
 
 
-def _row(connection: ConnectionReport, process: ProcessReport) -> Row:
-    heard_at = None if connection.silent_s is None else process.at - connection.silent_s
+def _row(connection: ConnectionReport, pid: int, at: float) -> Row:
+    heard_at = None if connection.silent_s is None else at - connection.silent_s
     return Row(
         connection=connection,
         state=connection_words.state(connection),
@@ -159,7 +162,7 @@ def _row(connection: ConnectionReport, process: ProcessReport) -> Row:
         connected_at=connection_words.connected_at(connection),
         destination=next(iter(connection.subscriptions.values()), ""),
         further=max(len(connection.subscriptions) - 1, 0),
-        pid=process.pid,
+        pid=pid,
         heard_at=None if heard_at is None else datetime.fromtimestamp(heard_at, UTC),
     )
 
@@ -181,35 +184,73 @@ def _process(process: ProcessReport, chosen: str) -> Process:
 @require_safe
 @requires("describe", "server", per_item=True)
 def detail(request: HttpRequest, connection: str) -> HttpResponse:
-    """One connection: whose it is, what it subscribed to, what went over it. Says so when it is over."""
+    """One connection: whose it is, where its subscriptions stand, its last frames. Says so when it is over."""
     authorize(request, "describe", *RESOURCE)
     look = connection_reports.look()
-    found = _find(look, connection)
+    examined = connection_details.examine(connection)
+    known = examined.detail
+    found = _find(look, connection, known)
+    is_over = known is not None and known.is_over
+    if found is None and look.processes and not examined.is_first:  # it may be too young, or too many, to be listed
+        is_over = True
     of_token = _of_token(look, found.token_id) if found is not None and found.token_id else []
     context = {
         "title": f"Connection {connection[:8]}",
         "crumbs": [("Connections", reverse("admin:connections")), (connection[:8], None)],
         "id": connection,
-        "row": None if found is None else _rows(look, [found])[0],
-        "subscriptions": [] if found is None else list(found.subscriptions.items()),
+        "row": None if found is None else _row_of(look, found, known),
+        "is_over": is_over,
+        "last": known.connection if known is not None and found is None else None,
+        "detail": known,
+        "subscriptions": [] if found is None else connection_words.subscriptions(found, known),
+        "frames": [] if known is None else connection_frames.rows(request, known.frames),
+        "backpressure": None if known is None else connection_charts.backpressure(known.samples, known.at),
+        "recorded_since": None if known is None else datetime.fromtimestamp(known.since, UTC),
+        "ended_at": datetime.fromtimestamp(known.at, UTC) if known is not None and known.is_over else None,
         "more_of_token": max(len(of_token) - 1, 0),
         "limit": connection_words.LIMIT_BYTES,
         "share": 0 if found is None else min(100, round(100 * found.buffered / connection_words.LIMIT_BYTES)),
         "may_alter": may(request, "alter", *RESOURCE),
         **_known(look),
     }
-    return render(
-        request, "console/connections/detail.html", context, status=200 if found or not look.processes else 404
-    )
+    return render(request, "console/connections/detail.html", context, status=404 if is_over else 200)
 
 
-def _find(look: Look, connection: str) -> ConnectionReport | None:
+def _find(look: Look, connection: str, known: ConnectionDetail | None) -> ConnectionReport | None:
+    """The connection, unless it is over; one that is looked at may be missing in the list of its process."""
+    if known is not None:
+        return None if known.is_over else known.connection
     return next((each for each in look.connections() if each.id == connection), None)
+
+
+def _is_cut(look: Look) -> bool:
+    """Whether a process holds more connections than it lists."""
+    return any(process.total > len(process.connections) for process in look.processes)
+
+
+def _row_of(look: Look, connection: ConnectionReport, known: ConnectionDetail | None) -> Row:
+    if known is not None:
+        return _row(connection, known.pid, known.at)
+    return _rows(look, [connection])[0]
 
 
 def _of_token(look: Look, token_id: str) -> list[ConnectionReport]:
     found = [each for each in look.connections() if each.token_id == token_id]
     return sorted(found, key=_place, reverse=True)
+
+
+@require_safe
+@requires("describe", "server", per_item=True)
+def client(request: HttpRequest) -> HttpResponse:
+    """A client in the page, which connects as the signed-in user: what it may read and send is decided at `/ws`."""
+    authorize(request, "describe", *RESOURCE)
+    context = {
+        "title": "Test client",
+        "crumbs": [("Connections", reverse("admin:connections")), ("Test client", None)],
+        "destination": request.GET.get("destination", "")[:MAX_DESTINATION],
+        "limit": MAX_DESTINATION,
+    }
+    return render(request, "console/connections/client.html", context)
 
 
 @require_POST
@@ -218,7 +259,7 @@ def disconnect(request: HttpRequest, connection: str) -> HttpResponse:
     """Ends one connection and goes back to the list."""
     authorize(request, "alter", *RESOURCE)
     look = connection_reports.look()
-    found = _find(look, connection)
+    found = _find(look, connection, connection_details.examine(connection).detail)
     if not look.available:
         messages.error(
             request, "Redis cannot be reached, so the connection cannot be told to end. Nothing was changed."

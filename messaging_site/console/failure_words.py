@@ -65,6 +65,7 @@ WHYS: Final = {
     "resolved": "resolved",
     "discarded": "discarded",
     "not_json": "not JSON, so it cannot be patched",
+    "invalid_arguments": "no longer a call: args and kwargs are needed",
     "unroutable": "no queue is reached from the target",
     "queue_full": "the queue is full",
     "cancelled": "cancelled before it was sent",

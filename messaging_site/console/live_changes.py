@@ -19,7 +19,19 @@ from brokers.settings import POLL_INTERVAL_SECONDS
 
 log = logging.getLogger("waystation.console")
 
-KINDS: Final = ("topics", "groups", "exchanges", "queues", "dead-letters", "replays", "alerts", "connections", "locks")
+KINDS: Final = (
+    "topics",
+    "groups",
+    "exchanges",
+    "queues",
+    "dead-letters",
+    "replays",
+    "alerts",
+    "connections",
+    "locks",
+    "tasks",
+    "executors",
+)
 """What a page may ask to be told of."""
 TELL_SECONDS: Final = 1.0
 """The shortest time between two tellings of one kind."""
@@ -34,6 +46,7 @@ _OF_HINT: Final[dict[str, tuple[str, ...]]] = {
     "x": ("exchanges", "queues"),
     "r": ("replays", "dead-letters"),
     "c": ("connections",),
+    "s": ("tasks", "executors", "locks"),
 }
 """What may have changed at a hint, by its first letter (`brokers.wakeup`)."""
 _WITH_MARK: Final[dict[str, tuple[str, ...]]] = {"queues": ("queues", "exchanges")}

@@ -61,6 +61,8 @@ _OF_RESOURCES: Final[dict[str, frozenset[str]]] = {
     "alerts": frozenset({"server"}),
     "connections": frozenset({"server"}),
     "locks": frozenset({"lock"}),
+    "tasks": frozenset({"schedule"}),
+    "executors": frozenset({"server"}),
 }
 """The types of resources of which somebody has to be granted something to be told of a kind."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
@@ -15,29 +16,23 @@ from django.urls import reverse
 from django.views.decorators.http import require_http_methods, require_safe
 
 from brokers.errors import LockNotFound
-from messaging_site.console import formatting, signing_in
+from messaging_site.console import formatting, lock_words, signing_in
 from messaging_site.console.danger_forms import DangerForm
 from messaging_site.console.failure_words import Word
+from messaging_site.console.lock_words import Holder
 from messaging_site.console.permissions import actor, authorize, may, requires
 from scheduling.locks import listing as lock_reads
 from scheduling.locks import releasing
 from scheduling.locks.errors import LockChanged
 from scheduling.locks.listing import LockRow
+from scheduling.tasks import board
+from scheduling.tasks.board import LockUse
 
 PAGE_SIZE: Final = 50
 NAME_LENGTH: Final = 64
 FILTERS: Final = (("", "All"), ("held", "Held"), ("free", "Free"))
 
-HELD: Final = Word("ok", "ok", "Held")
-EXPIRING: Final = Word("clock", "warn", "Expiring")
-EXPIRED: Final = Word("cross", "mute", "Expired")
-FREE: Final = Word("ring", "mute", "Free")
-_TITLES: Final = {
-    HELD: "Nobody else can take it",
-    EXPIRING: "Nine tenths of its time are over: it is unlocked, extended or lost soon",
-    EXPIRED: "Held until its time was over: its holder overran or was lost, or it was to be held for at least so long",
-    FREE: "Whoever comes next gets it",
-}
+SHOWN_USES: Final = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,11 +45,25 @@ class Row:
     """The state in a sentence."""
     left_ms: int
     """Until it lapses."""
-    share: int
-    """How much of its time is left, of a hundred."""
+    share: int | None
+    """How much of its lease is left, of a hundred; None where nobody knows how long a lease of it lasts."""
     release_url: str
     """Where it is released."""
     may_alter: bool
+    is_renewed: bool
+    holder: Holder
+    uses: list[LockUse]
+    """The tasks whose runs take it, of those that the user may see."""
+
+    @property
+    def shown_uses(self) -> list[LockUse]:
+        """The first of them."""
+        return self.uses[:SHOWN_USES]
+
+    @property
+    def further_uses(self) -> int:
+        """How many there are besides."""
+        return len(self.uses[SHOWN_USES:])
 
     @property
     def free_since(self) -> datetime:
@@ -79,7 +88,7 @@ def listing(request: HttpRequest) -> HttpResponse:
     context = {
         "title": "Locks",
         "crumbs": [("Runtime", None), ("Locks", None)],
-        "rows": [_row(request, lock) for lock in found],
+        "rows": _rows(request, found),
         "prefix": prefix,
         "only": only,
         "after": after,
@@ -95,24 +104,30 @@ def _any(request: HttpRequest) -> bool:
     return bool(found)
 
 
-def _row(request: HttpRequest, lock: LockRow) -> Row:
-    state = _state(lock)
-    left, whole = lock.until - lock.now, lock.until - lock.locked_at
+def _rows(request: HttpRequest, locks: Sequence[LockRow]) -> list[Row]:
+    uses = board.uses([lock.name for lock in locks])
+    holders = lock_words.holders(locks)
+    return [
+        _row(request, lock, holders.get(lock.name, lock_words.UNKNOWN), [use for use in uses if use.lock == lock.name])
+        for lock in locks
+    ]
+
+
+def _row(request: HttpRequest, lock: LockRow, holder: Holder, uses: list[LockUse]) -> Row:
+    state = lock_words.state(lock, uses)
+    left, whole = lock.until - lock.now, lock_words.lease_of(lock, uses)
     return Row(
         lock=lock,
         state=state,
-        meaning=_TITLES[state],
+        meaning=lock_words.TITLES[state],
         left_ms=max(left // timedelta(milliseconds=1), 0),
-        share=min(max(round(100 * (left / whole)), 0), 100) if whole else 0,
+        share=min(max(round(100 * (left / whole)), 0), 100) if whole else None,
         release_url=_release_url(lock.name),
         may_alter=may(request, "alter", "lock", lock.name),
+        is_renewed=lock_words.is_renewed(lock),
+        holder=holder,
+        uses=[use for use in uses if may(request, "describe", "schedule", use.task)],
     )
-
-
-def _state(lock: LockRow) -> Word:
-    if lock.is_held:
-        return EXPIRING if lock.is_expiring else HELD
-    return EXPIRED if lock.has_run_out else FREE
 
 
 def _release_url(name: str) -> str:
@@ -137,7 +152,7 @@ def release(request: HttpRequest) -> HttpResponse:
     context = {
         "title": f"Release {formatting.shortened(formatting.visible(name), 40)}",
         "crumbs": [("Locks", reverse("admin:locks")), (formatting.visible(name), None), ("Release", None)],
-        "row": _row(request, shown),
+        "row": _rows(request, [shown])[0],
         "seen": _mark(shown),
         "form": form,
     }

@@ -47,7 +47,9 @@ GROUPS: tuple[tuple[str, tuple[Entry, ...]], ...] = (
     (
         "Runtime",
         (
+            Entry("Scheduled tasks", "admin:tasks", "s"),
             Entry("Locks", "admin:locks", "l"),
+            Entry("Executors", "admin:executors", "x"),
             Entry("Connections", "admin:connections", "w"),
         ),
     ),

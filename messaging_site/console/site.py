@@ -6,6 +6,7 @@ operation by `permissions.requires` at the view.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -22,6 +23,7 @@ from messaging_site.console import (
     dead_letter_edit,
     dead_letter_list,
     exchanges,
+    executors,
     failure_groups,
     group_resets,
     groups,
@@ -41,6 +43,7 @@ from messaging_site.console import (
     replays,
     route_tester,
     signing_in,
+    tasks,
     topics,
 )
 
@@ -67,6 +70,20 @@ class QueueName(TopicName):
 
 class PolicyName(TopicName):
     """A queue policy's name in a URL."""
+
+
+class ScheduleName(StringConverter):
+    """A scheduled task's name in a URL: any text, where `~2F` stands for a slash, and `~` begins such a code."""
+
+    regex = r"[^/\0]{1,800}"
+    _CODED = re.compile("[/~]|^[.]{1,2}$")
+    _CODE = re.compile("~([0-9A-F]{2})")
+
+    def to_python(self, value: str) -> str:
+        return self._CODE.sub(lambda match: chr(int(match[1], 16)), value)
+
+    def to_url(self, value: str) -> str:
+        return self._CODED.sub(lambda match: "".join(f"~{ord(each):02X}" for each in match[0]), value)
 
 
 class ConnectionId(StringConverter):
@@ -105,6 +122,7 @@ register_converter(GroupName, "group")
 register_converter(ExchangeName, "exchange")
 register_converter(QueueName, "queue")
 register_converter(PolicyName, "policy")
+register_converter(ScheduleName, "schedule")
 register_converter(ConnectionId, "connection")
 register_converter(TokenId, "token")
 register_converter(Decimal, "decimal")
@@ -205,9 +223,17 @@ class ConsoleSite(AdminSite):
             route("alerts/", alerts.listing, "alerts"),
             route("alerts/<decimal:rule>/test/", alerts.send_test, "alert-test"),
             route("connections/", connections.listing, "connections"),
+            route("connections/client/", connections.client, "connection-client"),
             route("connections/<connection:connection>/", connections.detail, "connection"),
             route("connections/<connection:connection>/disconnect/", connections.disconnect, "connection-disconnect"),
             route("connections/token/<token:token>/disconnect/", connections.disconnect_token, "token-disconnect"),
+            route("tasks/", tasks.listing, "tasks"),
+            route("tasks/<schedule:schedule>/", tasks.detail, "task"),
+            route("tasks/<schedule:schedule>/runs/<decimal:run>/", tasks.run, "task-run"),
+            route("tasks/<schedule:schedule>/run/", tasks.run_now, "task-run-now"),
+            route("tasks/<schedule:schedule>/pause/", tasks.pause, "task-pause"),
+            route("tasks/<schedule:schedule>/resume/", tasks.resume, "task-resume"),
+            route("executors/", executors.listing, "executors"),
             route("locks/", locks.listing, "locks"),
             route("locks/release/", locks.release, "lock-release"),
             route("replays/", replays.listing, "replays"),

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
@@ -44,6 +45,12 @@ def ago(value: datetime) -> SafeString:
         formatting.instant(value),
         formatting.ago(value),
     )
+
+
+@register.filter
+def visible_json(value: object) -> str:
+    """A small JSON value in one line."""
+    return formatting.visible(json.dumps(value, ensure_ascii=False))
 
 
 @register.filter

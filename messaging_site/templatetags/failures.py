@@ -64,6 +64,13 @@ def until(value: datetime) -> str:
 
 
 @register.filter
+def due_in(value: datetime) -> str:
+    """When that is: in 14 min 3 s; now when it has come."""
+    left = until(value)
+    return "now" if left == "0 s" else f"in {left}"
+
+
+@register.filter
 def took(milliseconds: float | None) -> str:
     """A duration, or a dash when it is not known."""
     if milliseconds is None:

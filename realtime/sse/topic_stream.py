@@ -18,6 +18,7 @@ from realtime.errors import ProtocolError
 from realtime.feeds import Earliest, Feeds, Joined, Latest, Resume, Start
 from realtime.sse import event
 from realtime.subscribers import Batch
+from realtime.subscription_positions import of_topic
 
 _ENCODED: Final = "sse"
 
@@ -75,6 +76,7 @@ class TopicStream:
             raise InvalidLastEventId(error.detail) from error
         self._joined = joined
         self._position = joined.position()
+        connection.positions = lambda: [of_topic("stream", self.description, self._topic, self._joined)]
         connected = {"topic": info.name, "partitions": len(info.partition_ids)}
         connection.write(event.event("connected", event.to_json(connected), self._position))
 

@@ -28,6 +28,7 @@ from realtime.stomp import encoder, queue_arguments, queue_messages, settlements
 from realtime.stomp.frame import Frame
 from realtime.stomp.settlements import Settlement
 from realtime.stomp.subscription import AUTO, CLIENT, Context, Subscription
+from realtime.subscription_positions import SubscriptionPosition
 from realtime.threads import in_thread
 
 log = logging.getLogger("waystation.realtime")
@@ -146,6 +147,19 @@ class QueueSubscription(Subscription):
         """As of any subscription."""
         if not self.is_own:
             authorize(self.context.principal, "read", *self._reads)
+
+    def position(self) -> SubscriptionPosition:
+        """As of any subscription."""
+        held = len(self._held) + len(self._acknowledged)
+        return SubscriptionPosition(
+            self.id,
+            self.description,
+            "queue",
+            self.queue.name,
+            self.mode,
+            unacknowledged=held,
+            prefetch=self.prefetch,
+        )
 
     async def join(self) -> None:
         """Begins to receive. Raises `QueueNotFound` and `Unavailable`."""

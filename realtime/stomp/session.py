@@ -24,6 +24,7 @@ from realtime.stomp.frame import HEART_BEAT, VERSIONS, Frame
 from realtime.stomp.outbox import Outbox
 from realtime.stomp.subscription import Subscription
 from realtime.stomp.transactions import Transactions
+from realtime.subscription_positions import SubscriptionPosition
 from realtime.wheel import SLOT_SECONDS
 
 SERVER: Final = "Waystation/0.1"
@@ -52,6 +53,7 @@ class StompSession:
         connection.on_fail = self._error_frame
         connection.on_end = self._ended
         connection.on_principal = self._rights_changed
+        connection.positions = self._positions
 
     @property
     def principal(self) -> Principal:
@@ -89,6 +91,12 @@ class StompSession:
         self._subscriptions[name] = subscription
         self.connection.subscriptions[name] = subscription.description
 
+    def _positions(self) -> list[SubscriptionPosition]:
+        found = [subscription.position() for subscription in self._subscriptions.values()]
+        for position, name in zip(found, self._subscriptions, strict=True):
+            position.id = name  # of STOMP 1.0 they may have none of their own
+        return found
+
     # -- coming in ------------------------------------------------------------------------------------------------
 
     async def received(self, data: bytes) -> None:
@@ -107,6 +115,8 @@ class StompSession:
                         return
                     asked = frame.headers.get("receipt")
                     is_piece = False
+                    if self.connection.recorder is not None:
+                        self.connection.recorder.received(frame)
                     if frame.command in _PACED:
                         await self._pace()
                     self.connection.heard(1)

@@ -14,6 +14,7 @@ from realtime.connections import Connection
 from realtime.errors import ProtocolError
 from realtime.hub import LiveHub
 from realtime.stomp.frame import Frame
+from realtime.subscription_positions import SubscriptionPosition
 
 AUTO: Final = "auto"
 CLIENT: Final = "client"
@@ -72,6 +73,10 @@ class Subscription:
     def description(self) -> str:
         """For people."""
         return self.destination
+
+    def position(self) -> SubscriptionPosition:
+        """Where it stands, for whoever watches the connection; what is broadcast has no position."""
+        return SubscriptionPosition(self.id, self.description, "broadcast", ack=self.mode)
 
     def check_rights(self) -> None:
         """Raises `AccessDenied` when the session's principal may not read it any more."""

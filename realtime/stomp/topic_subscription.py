@@ -20,6 +20,7 @@ from realtime.stomp import delivery
 from realtime.stomp.frame import Frame
 from realtime.stomp.subscription import Context, Subscription
 from realtime.subscribers import Batch
+from realtime.subscription_positions import SubscriptionPosition, of_topic
 
 _OF_RECORDS: Final = ("offset", "resume", "partition", "key")
 
@@ -87,6 +88,10 @@ class TopicSubscription(Subscription):
     def check_rights(self) -> None:
         """As of any subscription."""
         authorize(self.context.principal, "read", "topic", self._topic)
+
+    def position(self) -> SubscriptionPosition:
+        """As of any subscription."""
+        return of_topic(self.id, self.description, self._topic, self.joined, self.mode)
 
     def take(self, batch: Batch) -> None:
         """Delivers at once."""

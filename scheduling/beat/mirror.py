@@ -1,9 +1,10 @@
 """Operators' periodic tasks, django-celery-beat's models, as scheduled tasks.
 
 They are fired like those in code, with the same history and pause. Looked at when django-celery-beat says that
-something has changed, and fully each minute, since what bypasses its signals says nothing. Not mirrored: the queue,
-routing and headers of a periodic task, since runs go to this server's workers; and solar schedules, of which the log
-says so. Called by the leading beat.
+something has changed, and fully each minute, since what bypasses its signals says nothing; very many changes at once
+are taken over a second's worth at a time, so that the beat goes on firing. Not mirrored: the queue, routing and headers
+of a periodic task, since runs go to this server's workers. What makes no sense, and solar schedules, are named in the
+log, and the others go on. Called by the leading beat.
 """
 
 from __future__ import annotations
@@ -16,7 +17,9 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
 
+import psycopg
 from celery.schedules import ParseException, crontab
+from django.core.exceptions import ValidationError
 from django.db import close_old_connections
 from django.db.models import F
 from django_celery_beat.models import CrontabSchedule, IntervalSchedule, PeriodicTask, PeriodicTasks
@@ -32,6 +35,8 @@ log = logging.getLogger("waystation.beat")
 
 LOOK_SECONDS: Final = 1.0
 FULL_SECONDS: Final = 60.0
+WRITE_SECONDS: Final = 1.0
+"""How long a look may write; the next goes on. The beat has to renew its lease and to fire meanwhile."""
 _UNIT: Final = {"microseconds": 0.001, "seconds": 1000, "minutes": 60_000, "hours": 3_600_000, "days": 86_400_000}
 _FIELDS: Final = (("minute", 60), ("hour", 24), ("day_of_month", 31), ("month_of_year", 12), ("day_of_week", 7))
 
@@ -42,7 +47,7 @@ class Mirrored:
 
     name: str
     trigger: Trigger
-    begin: datetime
+    first_due: datetime
     options: dict[str, Any]
     is_enabled: bool
 
@@ -57,6 +62,8 @@ class Mirror:
         self._expires_at: datetime | None = None
         """When the next of them expires."""
         self._written: dict[int, Mirrored] = {}
+        self._named: dict[int, str] = {}
+        """What the log says of those that cannot run."""
 
     def look(self, connection: OwnConnection, now: datetime) -> None:
         """Mirrors the periodic tasks if something may have changed. Raises `Unavailable`."""
@@ -70,16 +77,39 @@ class Mirror:
             has_expired = self._expires_at is not None and self._expires_at <= now
             if changed_at == self._changed_at and not has_expired and begun - self._mirrored_at < FULL_SECONDS:
                 return
-            found = list(PeriodicTask.objects.select_related("interval", "crontab", "solar", "clocked"))
-        mirrored = {each.id: image for each in found if (image := _image(each, now)) is not None}
+            try:
+                found = list(PeriodicTask.objects.select_related("interval", "crontab", "solar", "clocked"))
+            except ValidationError as error:  # such as a time zone that there is not: Django reads none of them then
+                log.error("periodic tasks cannot be read, they stay as they were", extra={"error": str(error)})
+                self._changed_at, self._mirrored_at = changed_at, begun
+                return
+        mirrored = self._images(found, now)
         with connection.cursor() as cursor:
             store.withdraw(cursor, store.OPERATOR, [each.name for each in mirrored.values()])
-            for periodic_task, image in mirrored.items():
-                if self._written.get(periodic_task) != image:
-                    _write(cursor, periodic_task, image)
-        self._written = mirrored
+            self._written = {key: image for key, image in self._written.items() if key in mirrored}
+            changed = {key: image for key, image in mirrored.items() if self._written.get(key) != image}
+            enough = time.monotonic() + WRITE_SECONDS
+            for periodic_task, image in changed.items():
+                _write(cursor, periodic_task, image)
+                self._written[periodic_task] = image
+                if time.monotonic() > enough:
+                    return
         self._expires_at = min((each.expires for each in found if each.expires and each.expires > now), default=None)
         self._changed_at, self._mirrored_at = changed_at, begun
+
+    def _images(self, found: Sequence[PeriodicTask], now: datetime) -> dict[int, Mirrored]:
+        """What is to be written of those that can run; the others are named in the log, once."""
+        images: dict[int, Mirrored] = {}
+        named: dict[int, str] = {}
+        for each in found:
+            try:
+                images[each.id] = _image(each, now)
+            except InvalidSchedule as error:
+                named[each.id] = error.detail
+                if self._named.get(each.id) != error.detail:
+                    log.warning("a periodic task cannot run", extra={"task": each.name, "error": error.detail})
+        self._named = named
+        return images
 
 
 def note_fired(periodic_tasks: Sequence[int], now: datetime) -> None:
@@ -116,7 +146,7 @@ def trigger_of(task: PeriodicTask) -> Trigger:
 
 
 def first_due(trigger: Trigger, begin: datetime) -> datetime | None:
-    """When it is due first; an interval one interval after it began, as with Celery."""
+    """When it is due first; an interval one interval after it began, as with Celery. Raises `OverflowError`."""
     if isinstance(trigger, FixedRate):
         return begin + timedelta(milliseconds=trigger.period_ms)
     return trigger.first(begin)
@@ -138,39 +168,66 @@ def expression_of(schedule: CrontabSchedule) -> str:
     return " ".join(fields)
 
 
-def _image(task: PeriodicTask, now: datetime) -> Mirrored | None:
-    """What is to be written of a periodic task; None, and a word in the log, where it cannot run here."""
+def _image(task: PeriodicTask, now: datetime) -> Mirrored:
+    """What is to be written of a periodic task. Raises `InvalidSchedule` where it cannot run here, and says why."""
+    begin = max(task.date_changed, task.start_time) if task.start_time else task.date_changed
     try:
         trigger = trigger_of(task)
-        arguments, keywords = json.loads(task.args or "[]"), json.loads(task.kwargs or "{}")
-    except (InvalidSchedule, ParseException, ValueError) as error:
-        log.warning("a periodic task cannot run", extra={"task": task.name, "error": str(error)})
-        return None
+        first = first_due(trigger, begin)
+    except (ParseException, ValueError) as error:
+        raise InvalidSchedule(str(error)) from error
+    except OverflowError as error:
+        raise InvalidSchedule("it is due beyond the end of the calendar") from error
+    if first is None:
+        raise InvalidSchedule("its schedule is never due")
     return Mirrored(
         name=task.name,
         trigger=trigger,
-        begin=max(task.date_changed, task.start_time) if task.start_time else task.date_changed,
-        options={"task": task.task, "args": arguments, "kwargs": keywords},
+        first_due=first,
+        options={
+            "task": task.task,
+            "args": _read("arguments", task.args or "[]", list),
+            "kwargs": _read("keyword arguments", task.kwargs or "{}", dict),
+        },
         is_enabled=bool(task.enabled) and not (task.expires is not None and task.expires <= now),
     )
 
 
+def _read(what: str, text: str, kind: type[list[Any]] | type[dict[str, Any]]) -> Any:
+    """JSON that an operator wrote; raises `InvalidSchedule`."""
+    try:
+        value = json.loads(text)
+        json.dumps(value, allow_nan=False)
+    except (ValueError, RecursionError) as error:
+        raise InvalidSchedule(f"its {what} are not JSON: {error}") from error
+    if not isinstance(value, kind):
+        raise InvalidSchedule(f"its {what} are no JSON {'array' if kind is list else 'object'}")
+    return value
+
+
 def _write(cursor: Cursor, periodic_task: int, image: Mirrored) -> None:
-    is_ours = store.write(
-        cursor,
-        name=image.name,
-        source=store.OPERATOR,
-        trigger=image.trigger,
-        first_due=first_due(image.trigger, image.begin),
-        options=image.options,
-        overlap="allow",
-        misfire=RUN_ONCE,
-        periodic_task=periodic_task,
-        is_declared=image.is_enabled,
-    )
+    try:
+        is_ours = store.write(
+            cursor,
+            name=image.name,
+            source=store.OPERATOR,
+            trigger=image.trigger,
+            first_due=image.first_due,
+            options=image.options,
+            overlap="allow",
+            misfire=RUN_ONCE,
+            periodic_task=periodic_task,
+            is_declared=image.is_enabled,
+        )
+    except psycopg.DataError as error:  # such as NUL in its arguments, which PostgreSQL does not store
+        log.warning("a periodic task cannot run", extra={"task": image.name, "error": str(error)})
+        return
     if not is_ours:
         log.warning("a periodic task has the name of a task in code and does not run", extra={"task": image.name})
 
 
 def _period_ms(interval: IntervalSchedule) -> int:
+    """An interval of microseconds is one of a tenth of a second here. Raises `InvalidSchedule`."""
+    if interval.every < 1 or interval.period not in _UNIT:
+        raise InvalidSchedule(f"there is no interval of {interval.every} {interval.period}")
     return max(int(interval.every * _UNIT[interval.period]), SHORTEST_PERIOD_MS)

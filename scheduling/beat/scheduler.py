@@ -18,7 +18,7 @@ from typing import Any, Final
 from django_celery_beat.schedulers import DatabaseScheduler
 
 from brokers.errors import Unavailable
-from scheduling import runs
+from scheduling import announcing, metrics, runs
 from scheduling.beat import mirror, sweeping
 from scheduling.beat.clock import DatabaseClock
 from scheduling.beat.leadership import Leadership
@@ -83,6 +83,7 @@ class Scheduler(DatabaseScheduler):  # type: ignore[misc]  # the library has no 
         try:
             seconds = self._tick()
             self._is_away = False
+            metrics.beat_ticks(self._leads.holds)
         except Unavailable as error:
             if not self._is_away:
                 log.warning("the database is away", extra={"error": error.detail})
@@ -127,10 +128,15 @@ class Scheduler(DatabaseScheduler):  # type: ignore[misc]  # the library has no 
             return
         firings = [store.firing(each, now) for each in due]
         fired = store.fire(self._connection, self._leads.me, firings)
+        announcing.tasks_changed()
         self._next = self._next[len(due) :]  # they are in the order of their due times
         if len(fired) < len(firings):  # changed by others, or this beat leads no more
             self._read_at = 0.0
             self._leads.doubt()
+        names = {each.id: each.name for each in due}
+        for each in fired:
+            if each.is_skipped:
+                metrics.run_skipped(names[each.task])
         made = {each.task for each in fired}
         self._unnoted += [each.periodic_task for each in due if each.periodic_task is not None and each.id in made]
         self._spread = sorted([*self._spread, *((each.start, each.run) for each in fired if not each.is_skipped)])

@@ -5,14 +5,19 @@ from __future__ import annotations
 import logging
 from typing import Final
 
-from scheduling import runs
+from scheduling import metrics, runs
+from scheduling.beat import unheard
 from scheduling.connections import OwnConnection
 from scheduling.doorbell import doorbell
+from scheduling.durable import giving_up
 from scheduling.tasks import store
 
 log = logging.getLogger("waystation.beat")
 
-SECONDS: Final = 5.0
+SECONDS: Final = 2.0
+"""A killed worker's run waits for its lease to lapse, and at most so long beyond it."""
+MAX_UNHEARD: Final = 1000
+"""Rings in Celery's queue beyond which nobody rings again: the workers are behind, and can be told later."""
 KEPT_DAYS: Final = 30
 """How long ended runs are kept."""
 
@@ -23,9 +28,13 @@ def sweep(connection: OwnConnection) -> None:
     Raises `Unavailable`.
     """
     if lost := runs.lose(connection):
+        metrics.runs_lost.inc(lost)
         log.warning("workers were gone in the middle of runs", extra={"runs": lost})
+    if poison := giving_up.give_up_poison(connection):
+        metrics.runs_lost.inc(poison)
+        log.error("background work was given up, since its workers were lost in it", extra={"runs": poison})
     store.revive(connection)
     waiting = runs.unrung(connection)
-    if waiting:
+    if waiting and unheard.count() < MAX_UNHEARD:
         runs.rung(connection, doorbell.ring_all(waiting))
     runs.purge(connection, KEPT_DAYS)

@@ -7,6 +7,7 @@ task. A thread that has nothing to do for its keep-alive time, or ends, holds no
 from __future__ import annotations
 
 import contextlib
+import threading
 from typing import Protocol
 
 from django.db import DatabaseError, close_old_connections, connections
@@ -26,15 +27,22 @@ class Care(Protocol):
 
 
 class ConnectionCare:
-    """That of Django's connections."""
+    """That of Django's connections. A thread whose last task has left none is not looked through before the next."""
+
+    def __init__(self) -> None:
+        self._here = threading.local()
 
     def before(self) -> None:
         """Closes connections that are broken or too old."""
-        close_old_connections()
+        if getattr(self._here, "has_connections", False):
+            close_old_connections()
 
     def after(self) -> None:
         """Closes connections that are broken, too old, or that the task has left within a transaction."""
-        close_old_connections()
+        found = connections.all(initialized_only=True)
+        for each in found:
+            each.close_if_unusable_or_obsolete()
+        self._here.has_connections = bool(found)
 
     def idle(self) -> None:
         """Closes all."""

@@ -80,3 +80,5 @@ class Figures:
     """Of those, the ones that raised."""
     rejected: int
     """Tasks for which there was no room, whatever the policy then did."""
+    seconds: float = 0.0
+    """How long the completed tasks took together."""

@@ -27,7 +27,7 @@ def drop(variable: ContextVar[Any]) -> None:
 def inherited() -> Context:
     """A context for a task that is given away now."""
     context = copy_context()
-    if not any(_is_dropped(variable) for variable in context):
+    if not any(map(_is_dropped, context)):
         return context
     kept = Context()
     kept.run(_set_all, [(variable, value) for variable, value in context.items() if not _is_dropped(variable)])

@@ -45,7 +45,10 @@ class Pool:
         """Threads that take tasks; one that ends is still in `_threads` for a moment."""
         self._started = 0
         self._is_down = False
+        self.is_over = False
+        """Whether `shutdown` was called, and has waited."""
         self._active = self._completed = self._failed = self._rejected = 0
+        self._seconds = 0.0
 
     def future(self) -> TaskFuture[Any]:
         """A future for a task of this pool."""
@@ -118,6 +121,7 @@ class Pool:
                 completed=self._completed,
                 failed=self._failed,
                 rejected=self._rejected,
+                seconds=self._seconds,
             )
 
     def close(self) -> None:
@@ -147,6 +151,7 @@ class Pool:
             left = list(self._queue)
             self._queue.clear()
             running = self._active
+            self.is_over = True
         for task in left:
             task.future.cancel()
         return len(left) + running
@@ -249,6 +254,7 @@ class Pool:
             with self._lock:
                 self._active -= 1
             return
+        began = time.perf_counter()
         try:
             self._care.before()
             try:
@@ -256,9 +262,9 @@ class Pool:
             finally:
                 self._care.after()
         except BaseException as error:
-            self._fail(task, error, in_thread=1)
+            self._fail(task, error, began, in_thread=1)
         else:
-            self._count(in_thread=1)
+            self._count(began, in_thread=1)
             task.future.set_result(answer)
 
     # -- in any thread -----------------------------------------------------------------------------------------
@@ -272,28 +278,31 @@ class Pool:
             )
         if not task.future.set_running_or_notify_cancel():
             return
+        began = time.perf_counter()
         try:
             answer = task.function(*task.args, **task.kwargs)
         except Exception as error:
-            self._fail(task, error, in_thread=0)
+            self._fail(task, error, began, in_thread=0)
         except BaseException as error:
             task.future.set_exception(error)
             raise
         else:
-            self._count(in_thread=0)
+            self._count(began, in_thread=0)
             task.future.set_result(answer)
 
-    def _fail(self, task: Task, error: BaseException, *, in_thread: int) -> None:
+    def _fail(self, task: Task, error: BaseException, began: float, *, in_thread: int) -> None:
         self._failed_hook(task, error)
-        self._count(in_thread=in_thread, failed=1)
+        self._count(began, in_thread=in_thread, failed=1)
         task.future.set_exception(error)
 
-    def _count(self, *, in_thread: int, failed: int = 0) -> None:
+    def _count(self, began: float, *, in_thread: int, failed: int = 0) -> None:
         """A task has ended; counted before its future is done, so that whoever waits for it reads true figures."""
+        seconds = time.perf_counter() - began
         with self._lock:
             self._active -= in_thread
             self._completed += 1
             self._failed += failed
+            self._seconds += seconds
 
     def _before_wait(self) -> None:
         if getattr(_here, "pool", None) is self:

@@ -72,6 +72,13 @@ def figures() -> list[Figures]:
     return [pool(definition.name).figures() for definition in declared()]
 
 
+def in_use() -> list[Figures]:
+    """As `figures`, of the executors that this process has used; empty for most processes, and then free."""
+    with _lock:
+        pools = sorted(_pools.items())
+    return [each.figures() for _, each in pools]
+
+
 def on_failure(handler: FailureHandler | None) -> None:
     """Has a function called for each task that raises, instead of logging it; None: logs again.
 
@@ -82,13 +89,13 @@ def on_failure(handler: FailureHandler | None) -> None:
 
 
 def shutdown(deadline_seconds: float) -> int:
-    """Ends all executors of this process once what is queued is done; answers how many tasks were not.
+    """Ends all executors of this process once what is queued is done; answers how many tasks were not, and logs that.
 
-    Called by whatever ends a process, in a thread that may wait.
+    Called by whatever ends a process (`reporter.end`), in a thread that may wait; a second call waits for nothing.
     """
     until = time.monotonic() + deadline_seconds
     with _lock:
-        pools = list(_pools.values())
+        pools = [each for each in _pools.values() if not each.is_over]
     for each in pools:
         each.close()
     left = sum(each.shutdown(max(0.0, until - time.monotonic())) for each in pools)

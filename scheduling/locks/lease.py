@@ -11,6 +11,7 @@ import time
 from dataclasses import dataclass
 from datetime import datetime
 
+from scheduling import metrics
 from scheduling.locks import store
 from scheduling.locks.errors import InvalidLock, LockFinished, LockLost
 from scheduling.locks.store import Held
@@ -52,6 +53,7 @@ class Lease:
             self._turn += 1
             if held is None:
                 self.is_lost = self.is_over = True
+                metrics.locks_lost.inc()
                 return False
             self.held, self.terms, self._lapses_at = held, terms, asked_at + terms.at_most_ms / 1000
             return True
@@ -63,7 +65,8 @@ class Lease:
             self.is_over = True
             held = store.unlock(self.terms.name, self.terms.at_least_ms, self.locked_by)
             self.is_lost = held is None
-            return held is not None
+            (metrics.locks_lost if self.is_lost else metrics.locks_released).inc()
+            return not self.is_lost
 
     def _check(self, turn: int | None) -> None:
         if self.is_over or turn not in (None, self._turn):
@@ -128,4 +131,5 @@ def acquire(terms: Terms) -> Lease | None:
     """Takes the lock; None when another has it. Raises `Unavailable`."""
     asked_at, locked_by = time.monotonic(), store.holder()
     held = store.acquire(terms.name, terms.at_most_ms, locked_by)
+    (metrics.locks_contended if held is None else metrics.locks_acquired).inc()
     return None if held is None else Lease(terms, locked_by, held, asked_at)

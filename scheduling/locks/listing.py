@@ -33,11 +33,6 @@ class LockRow:
         return self.until > self.now
 
     @property
-    def is_expiring(self) -> bool:
-        """Whether it is held, and nine tenths of its time are over."""
-        return self.is_held and (self.until - self.now) * 10 < self.until - self.locked_at
-
-    @property
     def has_run_out(self) -> bool:
         """Whether it was held to the end of a whole number of milliseconds, as it is when nobody unlocks it.
 

@@ -78,7 +78,7 @@ select clock_timestamp()
 
 -- name: page  tasks for people, with their last run and what runs now
 select t.name, t.source, t.kind, t.spec, t.options, t.overlap, t.misfire, t.paused, t.note, t.next_due, t.is_declared,
-       r.id, r.state, r.due_at, r.started_at, r.ended_at, r.error, r.process
+       r.id, r.state, r.due_at, r.started_at, r.ended_at, right(r.error, %(error)s), r.process
 from scheduling_scheduledtask t
 left join lateral (
     select * from scheduling_run r where r.task_id = t.id order by r.id desc limit 1
@@ -94,15 +94,22 @@ where name = %(name)s
 returning id
 
 -- name: lock_task  for a change
-select kind, spec, paused, next_due, clock_timestamp() from scheduling_scheduledtask where name = %s for update
+select kind, spec, paused, note, next_due, clock_timestamp() from scheduling_scheduledtask where name = %s for update
 
--- name: history  runs of a task, latest first
-select r.id, r.state, r.trigger, r.due_at, r.started_at, r.ended_at, r.attempts, r.error, r.result, r.process, r.called_by
+-- name: history  runs of a task, latest first, without results and with the ends of errors alone
+select r.id, r.state, r.trigger, r.due_at, r.started_at, r.ended_at, r.attempts, right(r.error, %(error)s), null::jsonb,
+       r.process, r.called_by
 from scheduling_run r
 join scheduling_scheduledtask t on t.id = r.task_id
 where t.name = %(name)s and r.id < %(before)s
 order by r.id desc
 limit %(limit)s
+
+-- name: run  one run of a task
+select r.id, r.state, r.trigger, r.due_at, r.started_at, r.ended_at, r.attempts, r.error, r.result, r.process, r.called_by
+from scheduling_run r
+join scheduling_scheduledtask t on t.id = r.task_id
+where t.name = %(name)s and r.id = %(run)s
 
 -- name: operators_call  the Celery task of an operator's periodic task, and what it is called with
 select options->>'task', coalesce(options->'args', '[]'), coalesce(options->'kwargs', '{}')

@@ -17,7 +17,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from brokers.database import sync_cursor
+from brokers.errors import shown
 from brokers.sql import parse
+from scheduling import durations
 from scheduling.connections import Cursor, OwnConnection
 from scheduling.errors import InvalidSchedule
 from scheduling.tasks import triggers
@@ -136,11 +138,21 @@ def due_before(connection: OwnConnection, until: datetime, limit: int) -> list[D
     for task, name, kind, spec, misfire, due, options, periodic_task in rows:
         try:
             trigger = triggers.from_spec(kind, spec)
+            _check(options)
         except InvalidSchedule as error:
             shelve(connection, task, name, error)
             continue
         found.append(Due(task, name, trigger, misfire, due, options, periodic_task))
     return found
+
+
+def _check(options: Any) -> None:
+    """What the beat reads of a task's options; raises `InvalidSchedule`."""
+    if not isinstance(options, dict):
+        raise InvalidSchedule(f"options of a task are a JSON object, not {shown(options)}")
+    spread = options.get("jitter_ms")
+    if spread is not None and (not isinstance(spread, int) or not 0 <= spread <= durations.MAX_MS):
+        raise InvalidSchedule(f"jitter_ms of a task is 0 to {durations.MAX_MS}, not {shown(spread)}")
 
 
 def shelve(connection: OwnConnection, task: int, name: str, error: InvalidSchedule) -> None:

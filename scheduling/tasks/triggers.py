@@ -12,6 +12,7 @@ from functools import lru_cache
 from typing import Any, Final, Protocol
 from zoneinfo import ZoneInfo
 
+from brokers.errors import shown
 from scheduling import durations
 from scheduling.cron.words import in_words
 from scheduling.cron.zoned import CronSchedule
@@ -151,21 +152,36 @@ def zone_of(name: str) -> ZoneInfo:
 
 def from_spec(kind: str, spec: dict[str, Any]) -> Trigger:
     """The trigger that the database keeps. Raises `InvalidSchedule` for what this release cannot read."""
-    try:
-        match kind:
-            case "fixed_rate":
-                return FixedRate(spec["period_ms"], spec["initial_delay_ms"])
-            case "fixed_delay":
-                return FixedDelay(spec["delay_ms"], spec["initial_delay_ms"])
-            case "cron":
-                trigger = Cron(spec["cron"], spec["zone"])
-                trigger.schedule()
-                return trigger
-            case "once":
-                return Once(spec.get("delay_ms", 0), spec.get("at", ""))
-    except KeyError as error:
-        raise InvalidSchedule(f"a schedule of the kind {kind} has no {error}") from error
+    if not isinstance(spec, dict):
+        raise InvalidSchedule(f"a schedule is a JSON object, not {shown(spec)}")
+    match kind:
+        case "fixed_rate":
+            return FixedRate(_milliseconds(spec, "period_ms", least=1), _milliseconds(spec, "initial_delay_ms"))
+        case "fixed_delay":
+            return FixedDelay(_milliseconds(spec, "delay_ms"), _milliseconds(spec, "initial_delay_ms"))
+        case "cron":
+            trigger = Cron(_text(spec, "cron"), _text(spec, "zone"))
+            trigger.schedule()
+            return trigger
+        case "once" if "at" in spec:
+            return Once(at=_text(spec, "at"))
+        case "once":
+            return Once(_milliseconds(spec, "delay_ms"))
     raise InvalidSchedule(f"there are no schedules of the kind {kind!r}")
+
+
+def _milliseconds(spec: dict[str, Any], name: str, least: int = 0) -> int:
+    value = spec.get(name)
+    if not isinstance(value, int) or not least <= value <= durations.MAX_MS:
+        raise InvalidSchedule(f"{name} of a schedule is {least} to {durations.MAX_MS}, not {shown(value)}")
+    return value
+
+
+def _text(spec: dict[str, Any], name: str) -> str:
+    value = spec.get(name)
+    if not isinstance(value, str):
+        raise InvalidSchedule(f"{name} of a schedule is a text, not {shown(value)}")
+    return value
 
 
 def resumed(trigger: Trigger, next_due: datetime | None, now: datetime) -> datetime | None:

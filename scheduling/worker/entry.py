@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from celery import signals
 
 from brokers import declarations
 from scheduling.celery_app import TASK, app
+from scheduling.executors import reporter
 from scheduling.worker.performing import Performer
+
+END_SECONDS: Final = 4.5
+"""What executors have at the end of a process: less than `up` waits before it kills."""
 
 _performers: list[Performer] = []
 """This process's one, made when it is first needed: a thread does not survive a fork."""
@@ -27,7 +31,13 @@ def _discover(**_: Any) -> None:
     declarations.discover()
 
 
+@signals.worker_process_init.connect  # type: ignore[untyped-decorator]
+def _begin(**_: Any) -> None:
+    reporter.begin("task worker")
+
+
 @signals.worker_process_shutdown.connect  # type: ignore[untyped-decorator]
 def _end(**_: Any) -> None:
+    reporter.end(END_SECONDS)
     for performer in _performers:
         performer.close()

@@ -12,6 +12,7 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Callable
 from typing import Final
 
 from brokers.errors import Unavailable
@@ -26,6 +27,10 @@ GRACE_SECONDS: Final = 5.0
 """How much longer than its timeout a run has before its process is killed."""
 
 
+OnIgnored = Callable[[OwnConnection], None]
+"""Writes down the end of a run whose process is about to be killed."""
+
+
 class Keeper:
     """One of a process; starts its thread with the first attempt."""
 
@@ -33,17 +38,17 @@ class Keeper:
         self._connection = OwnConnection("waystation-keeper")
         self._changed = threading.Condition()
         self._held: dict[int, Attempt] = {}
-        self._deadlines: dict[int, float] = {}
+        self._deadlines: dict[int, tuple[float, OnIgnored]] = {}
         self._lost: set[int] = set()
         self._thread: threading.Thread | None = None
         self._is_closed = False
 
-    def hold(self, attempt: Attempt, timeout_seconds: float | None) -> None:
-        """Keeps the lease from now on; kills this process when the run ignores its timeout."""
+    def hold(self, attempt: Attempt, limit_seconds: float | None, on_ignored: OnIgnored) -> None:
+        """Keeps the lease from now on; kills this process when the run is still there after the limit."""
         with self._changed:
             self._held[attempt.id] = attempt
-            if timeout_seconds is not None:
-                self._deadlines[attempt.id] = time.monotonic() + timeout_seconds + GRACE_SECONDS
+            if limit_seconds is not None:
+                self._deadlines[attempt.id] = (time.monotonic() + limit_seconds, on_ignored)
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="waystation-lease-keeper", daemon=True)
                 self._thread.start()
@@ -73,10 +78,12 @@ class Keeper:
         due = time.monotonic() + BEAT_SECONDS
         while True:
             with self._changed:
-                self._changed.wait(max(min([due, *self._deadlines.values()]) - time.monotonic(), 0.0))
+                soonest = min([due, *(deadline for deadline, _ in self._deadlines.values())])
+                self._changed.wait(max(soonest - time.monotonic(), 0.0))
                 if self._is_closed:
                     return
-                late = [self._held[run] for run, deadline in self._deadlines.items() if deadline <= time.monotonic()]
+                now = time.monotonic()
+                late = {run: end for run, (deadline, end) in self._deadlines.items() if deadline <= now}
                 held = list(self._held.values())
             if late:
                 self._end_process(late)
@@ -85,12 +92,14 @@ class Keeper:
                 if held:
                     self._extend(held)
 
-    def _end_process(self, late: list[Attempt]) -> None:
-        log.error("a run ignores its timeout, its process ends", extra={"runs": [attempt.id for attempt in late]})
-        with contextlib.suppress(Unavailable):  # the run's lease lapses, then
-            for attempt in late:
-                runs.finish(self._connection, attempt, runs.TIMED_OUT, error="it ignored its timeout and was killed")
-        os.kill(os.getpid(), signal.SIGKILL)
+    def _end_process(self, late: dict[int, OnIgnored]) -> None:
+        log.error("a run ignores its timeout, its process ends", extra={"runs": list(late)})
+        try:
+            with contextlib.suppress(Unavailable):  # the run's lease lapses, then
+                for end in late.values():
+                    end(self._connection)
+        finally:
+            os.kill(os.getpid(), signal.SIGKILL)
 
     def _extend(self, held: list[Attempt]) -> None:
         try:

@@ -1,6 +1,6 @@
 """What a run stands for in this process: the function to call, and what else its declaration says.
 
-A task that is declared in code, an operator's periodic task, or a background function. Called by `performing`.
+A task that is declared in code, an operator's periodic task, or a durable background function. Called by `performing`.
 """
 
 from __future__ import annotations
@@ -8,39 +8,68 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 from brokers.database import sync_cursor
 from scheduling import runs
 from scheduling.connections import OwnConnection
+from scheduling.durable import doing
 from scheduling.errors import TaskNotFound
 from scheduling.locks import scheduler_lock
 from scheduling.runs import Attempt
 from scheduling.tasks import declared, store
+from scheduling.worker.outcome import Outcome
 
 
 class Skipped(Exception):
     """A run that was not done, and why."""
 
 
-@dataclass(frozen=True, slots=True)
-class Work:
+class Work(Protocol):
     """One run, ready to be called."""
 
-    call: Callable[[], object]
+    @property
+    def timeout_seconds(self) -> float | None:
+        """After which it is interrupted."""
+
+    def call(self) -> object:
+        """Does it; raises whatever the function raises, and `Skipped`."""
+
+    def end(self, connection: OwnConnection, outcome: Outcome) -> str | None:
+        """Writes down how it ended; the run's state, None when the attempt had lost it. Raises `Unavailable`."""
+
+
+@dataclass(frozen=True, slots=True)
+class TaskRun:
+    """A run of a scheduled task."""
+
+    attempt: Attempt
+    function: Callable[[], object]
     timeout_seconds: float | None = None
 
-    def end(self, connection: OwnConnection, attempt: Attempt, state: str, result: object, error: str) -> bool:
-        """Writes down how it ended; False when the attempt had lost its run."""
-        return runs.finish(connection, attempt, state, result=result, error=error)
+    def call(self) -> object:
+        """As `Work.call`."""
+        return self.function()
+
+    def end(self, connection: OwnConnection, outcome: Outcome) -> str | None:
+        """As `Work.end`."""
+        result = {"unstored": outcome.not_kept} if outcome.not_kept else outcome.result
+        done = runs.finish(connection, self.attempt, outcome.state, result=result, error=outcome.error)
+        return outcome.state if done else None
 
 
-def find(attempt: Attempt) -> Work:
-    """What to call; calling it raises `TaskNotFound` where this process has no such function."""
+def find(attempt: Attempt, is_lost: Callable[[], bool]) -> Work:
+    """What to call; calling it raises `TaskNotFound` where this process has no such task.
+
+    `is_lost` says whether the run was taken from this process.
+    """
+    if attempt.task_id is None:
+        return doing.find(attempt, is_lost)
     declaration = declared.declaration(attempt.function) if attempt.source == store.CODE else None
     if declaration is not None:
         timeout = None if declaration.timeout_ms is None else declaration.timeout_ms / 1000
-        return Work(lambda: _call(declaration), timeout)
-    return Work(lambda: _call_operators(attempt))
+        return TaskRun(attempt, lambda: _call(declaration), timeout)
+    return TaskRun(attempt, lambda: _call_operators(attempt))
 
 
 def _call(declaration: declared.Declaration) -> object:

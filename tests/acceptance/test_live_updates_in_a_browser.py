@@ -147,9 +147,16 @@ def test_a_connection_appears_is_watched_and_ended(
         expect(page.get_by_role("rowheader", name=f"/topic/{topic}")).to_be_visible()
         sent = page.locator(".tile", has=page.get_by_text("Sent", exact=True)).locator(".figure")
         expect(sent).to_have_text("0")
+        expect(page.locator("#frames")).to_contain_text("No frame has come or gone")  # it is recorded now
         for number in range(3):
             publish(api, topic, number)
         expect(sent).to_have_text("3")
+        expect(page.get_by_role("row").filter(has_text=f"/topic/{topic}").first).to_contain_text("At the end")
+        frames = page.locator("#frames tbody tr").filter(has_text="MESSAGE")
+        expect(frames).to_have_count(3)
+        frames.first.locator("summary").click()
+        expect(frames.first.locator("pre")).to_have_text("2")
+        expect(page.locator("#backpressure").get_by_role("img")).to_have_count(2)
 
         watching = open_page(page.url)
         expect(state(watching)).to_have_text("Live")
@@ -158,8 +165,38 @@ def test_a_connection_appears_is_watched_and_ended(
         expect(page.get_by_role("status")).to_contain_text("was told to end")
         expect(row).to_have_count(0)
         expect(watching.get_by_role("heading", name="This connection is over")).to_be_visible()
+        expect(watching.locator("#frames tbody tr").first).to_contain_text("ERROR")
     assert told == ["disconnected"]
     assert [fault for fault in faults if "status of 404" not in fault] == []
+
+
+def test_a_client_in_the_page_subscribes_and_sends(open_page: Open, topic: str, faults: list[str]) -> None:
+    page = open_page(f"/admin/connections/client/?destination=/topic/{topic}")
+    messages = page.locator("[data-messages] tbody tr")
+    page.get_by_role("button", name="Subscribe", exact=True).click()
+    expect(page.locator("#client-state")).to_have_text("Connected")
+    expect(page.locator("[data-subscriptions] li")).to_have_text(re.compile(f"/topic/{topic} *Unsubscribe"))
+    send = page.locator("[data-send]")
+    send.get_by_label("Destination").fill(f"/topic/{topic}")
+    send.get_by_label("Body").fill('{"gate": "<b>B7</b>"}')
+    send.get_by_role("button", name="Send", exact=True).click()
+    expect(page.locator("[data-sent]")).to_contain_text("done at")
+    expect(messages).to_have_count(1)
+    messages.locator("summary").click()
+    expect(messages.locator("pre")).to_have_text('{"gate": "<b>B7</b>"}')
+
+    with page.context.expect_page() as opened:
+        page.get_by_role("link", name="Watch its connection").click()
+    watched = opened.value
+    expect(watched.get_by_role("heading", level=1)).to_contain_text("Open")
+    expect(watched.get_by_role("rowheader", name=f"/topic/{topic}")).to_be_visible()
+
+    send.get_by_label("Destination").fill("/queue/amq.none/of/that")
+    send.get_by_role("button", name="Send", exact=True).click()
+    expect(page.locator("[data-problem]")).to_contain_text("invalid_destination")
+    expect(page.locator("#client-state")).to_have_text("Ended with an error")
+    expect(messages).to_have_count(1)
+    assert faults == []
 
 
 def test_it_works_without_a_script(open_page: Open, server: Server, topic: str, faults: list[str]) -> None:

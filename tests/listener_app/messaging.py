@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 
 from django.db import connection
 
@@ -26,4 +27,5 @@ def on_record(record: Record) -> None:
     if record.value == "kill":
         os.kill(os.getpid(), signal.SIGKILL)
     if record.value == "stop" and os.environ.get("LISTENER_APP_STOPS"):
-        os.kill(os.getpid(), signal.SIGSTOP)
+        # By its own thread: the process's main thread would have to wake up first, and this one goes on until then.
+        signal.pthread_kill(threading.get_ident(), signal.SIGSTOP)

@@ -7,6 +7,7 @@ import logging
 import signal
 import sys
 import threading
+import time
 from contextlib import ExitStack
 from typing import Any, Final
 
@@ -14,7 +15,7 @@ from django.conf import settings
 from django.core.management.base import BaseCommand
 from django.db import close_old_connections
 
-from brokers import declarations
+from brokers import declarations, processes
 from brokers.errors import Unavailable
 from brokers.housekeeping import OUTWARD, QUEUES, Background, Housekeeper
 from brokers.listeners import reload
@@ -28,6 +29,8 @@ log = logging.getLogger("waystation.listen")
 
 DRAIN_SECONDS: Final = 4.0
 """How long handlers have at the end: less than `up` waits before it kills."""
+END_SECONDS: Final = 5.2
+"""How long all that is under way has together."""
 LOOK_SECONDS: Final = 1.0
 """How often files are looked at in development."""
 
@@ -49,6 +52,7 @@ class Command(BaseCommand):
         gc.collect()
         gc.freeze()  # what is loaded by now stays: the collector need not walk over it
         watched = reload.Watched() if settings.DEBUG else None
+        processes.begin("listener")
         with ExitStack() as running:
             parts: list[Background | Runner | Worker] = [
                 running.enter_context(Background()),
@@ -58,6 +62,8 @@ class Command(BaseCommand):
                 running.enter_context(Worker([*declared_listeners(), *declared_queue_listeners()], DRAIN_SECONDS)),
             ]
             is_reloading = self._loop(stop, parts, watched)
+            ending_at = time.monotonic()
+        processes.end(max(ending_at + END_SECONDS - time.monotonic(), 0.0))
         if is_reloading and not stop.is_set():
             reload.begin_anew()
         if not stop.is_set():

@@ -41,6 +41,7 @@ from realtime.connections import Connection
 from realtime.hub import LiveHub
 from realtime.threads import threads
 from realtime.wheel import Wheel
+from scheduling import announcing
 from tests.events import Event, EventReader
 from tests.web_process import eventually, serving
 
@@ -158,6 +159,13 @@ async def test_a_page_hears_of_what_is_published_and_of_nothing_else(site: Site,
         await eventually(lambda: "topics" in stream.told)
         assert "replays" not in stream.told
         assert all(event.data == "{}" for event in stream.events[1:])
+
+
+async def test_a_page_of_tasks_hears_of_runs(site: Site, admin: User) -> None:
+    async with site.open(admin, "tasks,executors,topics") as stream:
+        announcing.tasks_changed()
+        await eventually(lambda: {"tasks", "executors"} <= set(stream.told))
+        assert "topics" not in stream.told
 
 
 async def test_it_tells_of_a_kind_at_most_once_a_second(site: Site, admin: User) -> None:

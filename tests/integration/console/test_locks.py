@@ -61,7 +61,7 @@ def test_without_a_lock_it_says_how_to_take_one(admin: Client) -> None:
 @pytest.mark.parametrize(
     ("taken", "until", "word", "texts"),
     [
-        ("-1 minute", "9 minutes", "Held", ("1 min ago", "left", "Release…")),
+        ("-61 seconds", "9 minutes", "Held", ("1 min 1 s", "left", "Release…")),
         ("-99 seconds", "5 seconds", "Expiring", ("left", "Release…")),
         ("-2 minutes", "-1 minute", "Expired", ("ended", "1 min ago")),
         ("-2 minutes", "-60.0001 seconds", "Free", ("free since",)),

@@ -147,7 +147,7 @@ async def test_a_process_that_stops_takes_its_report_back(announced: list[str]) 
 async def test_the_report_of_a_process_that_died_is_gone_after_seconds(
     announced: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(connection_reports, "_LASTS_SECONDS", 1)
+    monkeypatch.setattr(connection_reports, "LASTS_SECONDS", 1)
     connections: dict[str, Connection] = {}
     opened(connections)
     await seen()

@@ -8,6 +8,8 @@ from datetime import timedelta
 
 import pytest
 
+from brokers.audit import Actor
+from brokers.models import AuditEntry
 from scheduling import runs, scheduled
 from scheduling.beat.leadership import Leadership
 from scheduling.connections import OwnConnection
@@ -18,6 +20,8 @@ from scheduling.tasks.triggers import Cron
 from tests.integration.scheduling.ticking import Database, declaring
 
 pytestmark = pytest.mark.django_db(transaction=True)
+
+ADMIN = Actor("admin", "console")
 
 
 @pytest.fixture
@@ -179,7 +183,7 @@ def test_a_due_time_that_was_changed_meanwhile_is_not_fired(
     (due,) = store.due_before(database.own, store.database_now(database.own), 10)
     earlier = due.due - timedelta(seconds=1)
     assert store.fire(database.own, leads.me, [Firing(due.id, earlier, None, earlier, False)]) == []
-    control.set_paused("hourly", True)
+    control.set_paused("hourly", True, actor=ADMIN)
     assert store.fire(database.own, leads.me, [store.firing(due, due.due)]) == []
 
 
@@ -292,7 +296,7 @@ def test_an_operators_run_does_not_begin_the_delay_of_the_scheduled_one(
 ) -> None:
     scheduled_run = database.fire_at_once(leads, delayed)
     attempt = database.claimed(scheduled_run)
-    extra = control.run_now(delayed, "admin")
+    extra = control.run_now(delayed, actor=ADMIN)
     runs.finish(database.own, attempt, runs.SUCCEEDED)
     assert database.task(delayed, "next_due") is None, "another of its runs is open"
     runs.finish(database.own, database.claimed(extra), runs.SUCCEEDED)
@@ -307,7 +311,7 @@ def test_a_paused_task_is_not_due_and_does_not_make_good_for_the_pause(
 ) -> None:
     with declaring(monkeypatch):
         scheduled(fixed_rate="PT1H", name="hourly")(work)
-    control.set_paused("hourly", True, "for a while")
+    control.set_paused("hourly", True, "for a while", actor=ADMIN)
     database.make_due("hourly", "90 min")
     due = database.task("hourly", "next_due")
     assert database.fire(leads) == []
@@ -316,8 +320,13 @@ def test_a_paused_task_is_not_due_and_does_not_make_good_for_the_pause(
     with declaring(monkeypatch):
         scheduled(fixed_rate="PT1H", name="hourly")(work)
     assert control.get("hourly").paused, "a deployment does not end it"
-    control.set_paused("hourly", False)
+    assert control.set_paused("hourly", False, actor=ADMIN)
+    assert not control.set_paused("hourly", False, actor=ADMIN), "it goes on already"
+    assert control.get("hourly").note == "", "the note was the pause's"
     assert database.task("hourly", "next_due") == due + timedelta(hours=2)
+    entries = AuditEntry.objects.filter(resource_type="schedule", resource="hourly").order_by("id")
+    assert [(entry.principal, entry.operation) for entry in entries] == [("admin", "pause"), ("admin", "resume")]
+    assert entries[0].details == {"before": "", "note": "for a while"}
 
 
 def test_a_task_runs_when_an_operator_says_so(
@@ -326,11 +335,12 @@ def test_a_task_runs_when_an_operator_says_so(
     with declaring(monkeypatch):
         scheduled(cron="0 0 0 1 1 *", name="yearly")(work)
     due = database.task("yearly", "next_due")
-    control.set_paused("yearly", True)
-    run = control.run_now("yearly", "admin")
+    control.set_paused("yearly", True, actor=ADMIN)
+    run = control.run_now("yearly", actor=ADMIN)
     runs.finish(database.own, database.claimed(run), runs.SUCCEEDED, result={"rows": 3})
+    assert AuditEntry.objects.get(resource="yearly", operation="run").details == {"run": run}
     (told,) = control.history("yearly")
-    assert (told.id, told.state, told.trigger, told.called_by, told.result) == (
+    assert (told.id, told.state, told.trigger, told.called_by, control.run("yearly", told.id).result) == (
         run,
         "succeeded",
         "operator",
@@ -347,8 +357,9 @@ def test_tasks_come_in_pages_by_name(monkeypatch: pytest.MonkeyPatch, database: 
     with declaring(monkeypatch):
         for name in ("a", "b", "c"):
             scheduled(cron="0 0 8 * * *", name=name)(work)
-    assert [each.name for each in control.page(limit=2)] == ["a", "b"]
-    assert [each.name for each in control.page(after="b")] == ["c"]
+    assert [each.name for each in control.page(limit=2)[0]] == ["a", "b"]
+    assert control.page(limit=2)[1] == "b"
+    assert [each.name for each in control.page(after="b")[0]] == ["c"]
     assert len(control.get("a").upcoming()) == 5
     assert control.get("a").words()
 
@@ -356,10 +367,10 @@ def test_tasks_come_in_pages_by_name(monkeypatch: pytest.MonkeyPatch, database: 
 def test_what_is_not_there_cannot_be_changed(database: Database) -> None:
     for act in (
         lambda: control.get("none"),
-        lambda: control.run_now("none", "admin"),
-        lambda: control.set_paused("none", True),
+        lambda: control.run_now("none", actor=ADMIN),
+        lambda: control.set_paused("none", True, actor=ADMIN),
     ):
         with pytest.raises(TaskNotFound):
             act()
     with pytest.raises(InvalidSchedule):
-        control.set_paused("none", True, "x" * 501)
+        control.set_paused("none", True, "x" * 501, actor=ADMIN)

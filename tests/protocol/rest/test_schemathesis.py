@@ -22,6 +22,7 @@ import pytest
 from messaging_site import asgi
 from tests.protocol.rest import schemathesis_hooks
 from tests.protocol.rest.seeded_failures import failing, seeding
+from tests.protocol.rest.seeded_tasks import run_of, task_of
 from tests.server import ROOT, Server, fresh_database, running
 
 SECONDS = 240
@@ -99,7 +100,7 @@ def succeeded(statuses: dict[str, set[int]]) -> set[str]:
 @pytest.mark.timeout(SECONDS + 60)
 def test_a_stranger_finds_no_disagreement(server: Server, tmp_path: Path) -> None:
     found = schemathesis(
-        server, tmp_path, CONFIG, "--phases", "examples,coverage,fuzzing,stateful", "-n", "15", "--seed", "1"
+        server, tmp_path, CONFIG, "--phases", "examples,coverage,fuzzing,stateful", "-n", "8", "--seed", "1"
     )
     assert set(found) == OPERATIONS
     assert {"post_topic", "get_topics", "get_tokens", "post_token", "get_groups"} <= succeeded(found)
@@ -127,6 +128,7 @@ def test_one_who_knows_what_is_there_finds_no_disagreement(server: Server, tmp_p
             failures = failing(api, connection, "still", "still")
             for _ in range(200):
                 failures.add()
+            run = run_of(connection, task_of(connection, "known"))
             connection.execute("insert into realtime_progress (id, user_name, title) values ('known', 'admin', '')")
         selections = [{"ids": failures.letters[begin : begin + 50]} for begin in (1, 51)]
         replay, ended = (
@@ -154,6 +156,8 @@ parameters = {{ "path.replay_id" = {ended} }}
 "path.dead_letter_id" = {failures.letters[0]}
 "path.replay_id" = {replay}
 "path.task_id" = "known"
+"path.task" = "known"
+"path.run_id" = {run}
 """
     options = ("--phases", "examples,coverage,fuzzing", "-n", "30", "--seed", "2", "--exclude-method", "DELETE")
     found = schemathesis(server, tmp_path, CONFIG + known, *options, known="still")

@@ -13,6 +13,7 @@ import pytest
 
 from messaging_site import asgi
 from tests.protocol.rest.seeded_failures import failing, seeding
+from tests.protocol.rest.seeded_tasks import run_of, task_of
 from tests.server import Server, unique
 
 Json = dict[str, Any]
@@ -57,7 +58,7 @@ class Things:
     """What is made for one call.
 
     A topic with records, a group with a member and dead letters, a replay and a token; or an exchange bound to a queue,
-    another queue whose name begins alike, and a policy.
+    another queue whose name begins alike, and a policy; or a lock; or a scheduled task with a run.
     """
 
     topic: str
@@ -72,6 +73,8 @@ class Things:
     binding_id: int = 0
     policy: str = "of-nothing"
     lock: str = ""
+    task: str = ""
+    run_id: int = 0
     names: dict[str, str] = field(default_factory=dict)
 
 
@@ -147,6 +150,13 @@ MATRIX = {
     "post_replay_cancel": Row((("replay", "group"),), hides=True),
     "get_locks": Row((("describe", "lock"),), filtered=True),
     "delete_lock": Row((("alter", "lock"),)),
+    "get_scheduled_tasks": Row((("describe", "schedule"),), filtered=True),
+    "get_scheduled_task": Row((("describe", "schedule"),)),
+    "patch_scheduled_task": Row((("alter", "schedule"),), lambda things: {"paused": True}),
+    "post_task_run": Row((("alter", "schedule"),)),
+    "get_task_runs": Row((("describe", "schedule"),)),
+    "get_task_run": Row((("describe", "schedule"),)),
+    "get_executors": Row((("describe", "server"),)),
     "post_token": Row((("create", "token"),), lambda things: {"name": "another"}),
     "get_tokens": Row((("describe", "token"),)),
     "delete_token": Row((("delete", "token"),)),
@@ -172,11 +182,14 @@ def things(request: pytest.FixtureRequest, server: Server, api: httpx.Client) ->
     made = Things(topic, group, unique("member"), unique()[-8:], exchange=exchange, queue=queue)
     made.names = {"topic": topic, "group": group, "exchange": exchange, "queue": queue, "token": "", "server": ""}
     made.lock = made.names["lock"] = unique("lock")
+    made.task = made.names["schedule"] = unique("report")
     path = OPERATIONS[request.node.callspec.params["name"]].path
     if path.startswith(("/api/v1/exchanges", "/api/v1/queues", "/api/v1/bindings", "/api/v1/policies")):
         make_queues(api, made)
     elif path.startswith("/api/v1/locks"):
         make_lock(server, made)
+    elif path.startswith(("/api/v1/scheduled-tasks", "/api/v1/executors")):
+        make_task(server, made)
     else:
         make_records(server, api, made)
     return made
@@ -193,6 +206,11 @@ def make_queues(api: httpx.Client, things: Things) -> None:
 def make_lock(server: Server, things: Things) -> None:
     with seeding(server) as connection:
         connection.execute("insert into shedlock values (%s, localtimestamp, localtimestamp, 'host')", (things.lock,))
+
+
+def make_task(server: Server, things: Things) -> None:
+    with seeding(server) as connection:
+        things.run_id = run_of(connection, task_of(connection, things.task))
 
 
 def make_records(server: Server, api: httpx.Client, things: Things) -> None:
@@ -310,7 +328,7 @@ def test_each_of_the_grants_is_needed(server: Server, api: httpx.Client, things:
 @pytest.mark.parametrize("name", NAMED)
 def test_grants_on_a_prefix_are_enough(server: Server, api: httpx.Client, things: Things, name: str) -> None:
     prefixes = {"topic": "orders.", "group": "billing.", "exchange": "flights.", "queue": "rebooking."}
-    prefixes |= {"lock": "lock", "token": "", "server": ""}
+    prefixes |= {"lock": "lock", "schedule": "report", "token": "", "server": ""}
     grants = [grant(operation, kind, prefixes[kind], prefix=True) for operation, kind in MATRIX[name].needs]
     assert_allowed(call(server, name, things, issue(api, *grants)["token"]))
 

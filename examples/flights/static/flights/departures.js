@@ -2,7 +2,10 @@
 // belongs to them; from there on changes come over STOMP or as server-sent events, each with the position after it. So
 // whatever is cut and connected again goes on where it was: no change is missed, none comes twice.
 
-const { topic, shown, departures, position: start } = JSON.parse(document.getElementById("board").textContent);
+import { followRates, showRates } from "./rates.js";
+
+const page = JSON.parse(document.getElementById("board").textContent);
+const { topic, shown, departures, position: start, rates, rates_from: ratesFrom } = page;
 const RETRY_MS = 2000 + Math.random() * 2000; // not all pages come back at once after a restart
 
 const flights = new Map(departures.map((flight) => [flight.id, flight]));
@@ -149,6 +152,7 @@ function overStomp() {
         },
         { resume: position, receipt: subscribed },
       );
+      if (ratesFrom !== null) client.subscribe(ratesFrom, (message) => showRates(JSON.parse(message.body)));
     },
     onStompError: (frame) => {
       if (OVER.includes(frame.headers.message)) startOver(frame.body);
@@ -215,4 +219,5 @@ async function follow(protocol) {
 }
 
 draw();
+followRates(rates);
 follow(new URLSearchParams(location.search).get("over") === "events" ? "events" : "stomp");

@@ -1,0 +1,1 @@
+"""A Django app with durable background functions, for the test that kills their workers."""
