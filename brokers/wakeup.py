@@ -114,7 +114,10 @@ def announce_disconnect(connection_id: str) -> None:
 
 
 def announce_streams(hints: Iterable[str]) -> None:
-    """Wakes streams of notifications (`n`, then an inbox) and progress (`u`, then a task). Call it after the commit."""
+    """Wakes who waits for notifications (`n`, then an inbox), progress (`u`, a task) or a durable call (`b`, its id).
+
+    Call it after the commit.
+    """
     _announcer.announce(hints)
 
 

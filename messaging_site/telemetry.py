@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -19,8 +18,7 @@ from prometheus_client import REGISTRY, CollectorRegistry, Gauge, generate_lates
 
 from brokers.errors import Unavailable
 from brokers.metrics import Collected, StoreCollector
-
-_LIVE_GAUGES = re.compile(r"gauge_live[a-z]*_([0-9]+)\.db")
+from messaging_site import metric_files
 
 _SHARED: list[Any] = [
     structlog.contextvars.merge_contextvars,
@@ -64,31 +62,13 @@ def _unchanged(logger: Any, name: str, event: Any) -> Any:
 def exposition() -> bytes:
     """The Prometheus text of this installation."""
     directory = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
-    if directory is not None:
-        _forget_the_dead(Path(directory))
-        registry = CollectorRegistry()
-        multiprocess.MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
-    else:
-        registry = REGISTRY
-    return generate_latest(registry) + _store_exposition()
-
-
-def _forget_the_dead(directory: Path) -> None:
-    """Takes out gauges of processes that are gone: `up` knows of those that it started, and not of their children."""
-    for path in directory.iterdir():
-        found = _LIVE_GAUGES.fullmatch(path.name)
-        if found is not None and not _lives(int(found[1])):
-            path.unlink(missing_ok=True)
-
-
-def _lives(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:  # somebody else's
-        return True
-    return True
+    if directory is None:
+        return generate_latest(REGISTRY) + _store_exposition()
+    registry = CollectorRegistry()
+    multiprocess.MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+    with metric_files.looking(Path(directory)):
+        counted = generate_latest(registry)
+    return counted + _store_exposition()
 
 
 def _store_exposition() -> bytes:

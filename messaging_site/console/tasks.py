@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import re
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from django.conf import settings
@@ -25,7 +25,7 @@ from scheduling.locks import listing as lock_reads
 from scheduling.locks.listing import LockRow
 from scheduling.tasks import board, control
 from scheduling.tasks.board import Card, Listed, RunLine
-from scheduling.tasks.control import MAX_NOTE, MAX_RUN_ID
+from scheduling.tasks.control import MAX_NOTE
 
 PAGE_SIZE: Final = 50
 RUNS_SHOWN: Final = 50
@@ -35,7 +35,8 @@ _LIBRARY = re.compile(r"(?:^|/)(?:site-packages|dist-packages|lib/python3\.\d+)/
 _OURS: Final = tuple(
     f"{settings.BASE_DIR / package}/" for package in ("brokers", "messaging_site", "realtime", "scheduling")
 )
-_ID = re.compile(r"[1-9][0-9]{0,18}", re.ASCII)
+_MICROSECONDS = re.compile(r"[0-9]{1,16}", re.ASCII)
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +96,7 @@ def listing(request: HttpRequest) -> HttpResponse:
         "latest": board.LATEST,
         "any_tasks": bool(found) or (is_narrowed and _any(request)),
         "add_url": _add_url(request),
+        "periodic_url": _list_url(request),
     }
     return render(request, "console/tasks/list.html", context)
 
@@ -108,6 +110,15 @@ def _add_url(request: HttpRequest) -> str:
     """Where an operator makes a periodic task of their own, if this one may."""
     permitted = request.user.has_perm("django_celery_beat.add_periodictask")
     return reverse("admin:django_celery_beat_periodictask_add") if permitted else ""
+
+
+def _list_url(request: HttpRequest) -> str:
+    """The list of operators' periodic tasks, for who may see it."""
+    return reverse("admin:django_celery_beat_periodictask_changelist") if _may_see_periodic(request) else ""
+
+
+def _may_see_periodic(request: HttpRequest) -> bool:
+    return any(request.user.has_perm(f"django_celery_beat.{verb}_periodictask") for verb in ("view", "change"))
 
 
 def _row(request: HttpRequest, card: Card) -> Row:
@@ -147,14 +158,13 @@ def detail(request: HttpRequest, schedule: str) -> HttpResponse:
     only = request.GET.get("only", "")
     states = next((states for name, _, states in task_words.RUN_FILTERS if name == only), ())
     before = request.GET.get("before", "")
-    start = min(int(before), MAX_RUN_ID) if _ID.fullmatch(before) else MAX_RUN_ID
-    page = board.history(card.id, start, states, RUNS_SHOWN)
+    page = board.history(card.id, _instant(before), states, RUNS_SHOWN)
     context = _frame(request, card) | {
         "runs": [_run_row(run) for run in page.runs],
         "only": only,
         "before": before,
         "filters": [(name, label) for name, label, _ in task_words.RUN_FILTERS],
-        "following": page.before,
+        "following": None if page.before is None else (page.before - _EPOCH) // timedelta(microseconds=1),
         "is_window_over": page.is_window_over,
         "window": board.WINDOW,
         "latest": board.LATEST,
@@ -165,6 +175,13 @@ def detail(request: HttpRequest, schedule: str) -> HttpResponse:
         "note_length": MAX_NOTE,
     }
     return render(request, "console/tasks/detail.html", context)
+
+
+def _instant(microseconds: str) -> datetime:
+    """Where a page of a history begins: microseconds since 1970 in its address; otherwise at the latest run."""
+    if not _MICROSECONDS.fullmatch(microseconds):
+        return board.LATEST_DUE
+    return _EPOCH + timedelta(microseconds=int(microseconds))
 
 
 def _card(name: str) -> Card:
@@ -192,10 +209,9 @@ def _frame(request: HttpRequest, card: Card) -> dict[str, Any]:
 
 def _periodic_url(request: HttpRequest, card: Card) -> str:
     """The form of the operator's periodic task behind it, for who may open that."""
-    if card.periodic_task is None:
+    if card.periodic_task is None or not _may_see_periodic(request):
         return ""
-    permitted = any(request.user.has_perm(f"django_celery_beat.{verb}_periodictask") for verb in ("view", "change"))
-    return reverse("admin:django_celery_beat_periodictask_change", args=[card.periodic_task]) if permitted else ""
+    return reverse("admin:django_celery_beat_periodictask_change", args=[card.periodic_task])
 
 
 def _lock_row(request: HttpRequest, card: Card) -> LockRow | None:

@@ -1,8 +1,8 @@
 """Operators' periodic tasks, django-celery-beat's models, as scheduled tasks.
 
 They are fired like those in code, with the same history and pause. Looked at when django-celery-beat says that
-something has changed, and fully each minute, since what bypasses its signals says nothing; very many changes at once
-are taken over a second's worth at a time, so that the beat goes on firing. Not mirrored: the queue, routing and headers
+something has changed, and fully each minute, since what bypasses its signals says nothing; very many changes are
+written some hundreds at a time, so that the beat goes on firing meanwhile. Not mirrored: the queue, routing and headers
 of a periodic task, since runs go to this server's workers. What makes no sense, and solar schedules, are named in the
 log, and the others go on. Called by the leading beat.
 """
@@ -13,7 +13,6 @@ import json
 import logging
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
 
@@ -29,6 +28,7 @@ from scheduling.connections import Cursor, OwnConnection
 from scheduling.errors import InvalidSchedule
 from scheduling.tasks import store
 from scheduling.tasks.declared import SHORTEST_PERIOD_MS
+from scheduling.tasks.store import Task
 from scheduling.tasks.triggers import RUN_ONCE, Cron, FixedRate, Once, Trigger
 
 log = logging.getLogger("waystation.beat")
@@ -37,19 +37,10 @@ LOOK_SECONDS: Final = 1.0
 FULL_SECONDS: Final = 60.0
 WRITE_SECONDS: Final = 1.0
 """How long a look may write; the next goes on. The beat has to renew its lease and to fire meanwhile."""
+TOGETHER: Final = 500
+"""Tasks that one statement writes."""
 _UNIT: Final = {"microseconds": 0.001, "seconds": 1000, "minutes": 60_000, "hours": 3_600_000, "days": 86_400_000}
 _FIELDS: Final = (("minute", 60), ("hour", 24), ("day_of_month", 31), ("month_of_year", 12), ("day_of_week", 7))
-
-
-@dataclass(frozen=True, slots=True)
-class Mirrored:
-    """A periodic task as it is written to our table."""
-
-    name: str
-    trigger: Trigger
-    first_due: datetime
-    options: dict[str, Any]
-    is_enabled: bool
 
 
 class Mirror:
@@ -61,7 +52,7 @@ class Mirror:
         self._mirrored_at = -FULL_SECONDS
         self._expires_at: datetime | None = None
         """When the next of them expires."""
-        self._written: dict[int, Mirrored] = {}
+        self._written: dict[int, Task] = {}
         self._named: dict[int, str] = {}
         """What the log says of those that cannot run."""
 
@@ -87,19 +78,20 @@ class Mirror:
         with connection.cursor() as cursor:
             store.withdraw(cursor, store.OPERATOR, [each.name for each in mirrored.values()])
             self._written = {key: image for key, image in self._written.items() if key in mirrored}
-            changed = {key: image for key, image in mirrored.items() if self._written.get(key) != image}
+            changed = [key for key, image in mirrored.items() if self._written.get(key) != image]
             enough = time.monotonic() + WRITE_SECONDS
-            for periodic_task, image in changed.items():
-                _write(cursor, periodic_task, image)
-                self._written[periodic_task] = image
+            for first in range(0, len(changed), TOGETHER):
+                together = {key: mirrored[key] for key in changed[first : first + TOGETHER]}
+                _write(cursor, list(together.values()))
+                self._written |= together
                 if time.monotonic() > enough:
                     return
         self._expires_at = min((each.expires for each in found if each.expires and each.expires > now), default=None)
         self._changed_at, self._mirrored_at = changed_at, begun
 
-    def _images(self, found: Sequence[PeriodicTask], now: datetime) -> dict[int, Mirrored]:
+    def _images(self, found: Sequence[PeriodicTask], now: datetime) -> dict[int, Task]:
         """What is to be written of those that can run; the others are named in the log, once."""
-        images: dict[int, Mirrored] = {}
+        images: dict[int, Task] = {}
         named: dict[int, str] = {}
         for each in found:
             try:
@@ -168,7 +160,7 @@ def expression_of(schedule: CrontabSchedule) -> str:
     return " ".join(fields)
 
 
-def _image(task: PeriodicTask, now: datetime) -> Mirrored:
+def _image(task: PeriodicTask, now: datetime) -> Task:
     """What is to be written of a periodic task. Raises `InvalidSchedule` where it cannot run here, and says why."""
     begin = max(task.date_changed, task.start_time) if task.start_time else task.date_changed
     try:
@@ -180,16 +172,19 @@ def _image(task: PeriodicTask, now: datetime) -> Mirrored:
         raise InvalidSchedule("it is due beyond the end of the calendar") from error
     if first is None:
         raise InvalidSchedule("its schedule is never due")
-    return Mirrored(
+    return Task(
         name=task.name,
         trigger=trigger,
         first_due=first,
+        overlap="allow",
+        misfire=RUN_ONCE,
+        periodic_task=task.id,
         options={
             "task": task.task,
             "args": _read("arguments", task.args or "[]", list),
             "kwargs": _read("keyword arguments", task.kwargs or "{}", dict),
         },
-        is_enabled=bool(task.enabled) and not (task.expires is not None and task.expires <= now),
+        is_declared=bool(task.enabled) and not (task.expires is not None and task.expires <= now),
     )
 
 
@@ -205,25 +200,19 @@ def _read(what: str, text: str, kind: type[list[Any]] | type[dict[str, Any]]) ->
     return value
 
 
-def _write(cursor: Cursor, periodic_task: int, image: Mirrored) -> None:
+def _write(cursor: Cursor, tasks: Sequence[Task]) -> None:
     try:
-        is_ours = store.write(
-            cursor,
-            name=image.name,
-            source=store.OPERATOR,
-            trigger=image.trigger,
-            first_due=image.first_due,
-            options=image.options,
-            overlap="allow",
-            misfire=RUN_ONCE,
-            periodic_task=periodic_task,
-            is_declared=image.is_enabled,
-        )
-    except psycopg.DataError as error:  # such as NUL in its arguments, which PostgreSQL does not store
-        log.warning("a periodic task cannot run", extra={"task": image.name, "error": str(error)})
+        ours = store.write(cursor, store.OPERATOR, tasks)
+    except psycopg.DataError as error:  # such as NUL in somebody's arguments, which PostgreSQL does not store
+        if len(tasks) == 1:
+            log.warning("a periodic task cannot run", extra={"task": tasks[0].name, "error": str(error)})
+            return
+        for each in tasks:
+            _write(cursor, [each])
         return
-    if not is_ours:
-        log.warning("a periodic task has the name of a task in code and does not run", extra={"task": image.name})
+    for each in tasks:
+        if each.name not in ours:
+            log.warning("a periodic task has the name of a task in code and does not run", extra={"task": each.name})
 
 
 def _period_ms(interval: IntervalSchedule) -> int:

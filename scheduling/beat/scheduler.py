@@ -10,6 +10,7 @@ statement is cut off. Started by `celery beat -S`.
 from __future__ import annotations
 
 import logging
+import math
 import signal
 import time
 from datetime import datetime, timedelta
@@ -32,6 +33,8 @@ log = logging.getLogger("waystation.beat")
 READ_SECONDS: Final = 0.5
 """How often the table is looked at for what comes."""
 AHEAD: Final = timedelta(seconds=1)
+QUIET_SECONDS: Final = 0.02
+"""How long nothing must be due for what can wait: looks at the table, and sweeping."""
 MAX_FIRED: Final = 200
 """Tasks that are fired in one statement."""
 MAX_READ: Final = 2_000
@@ -98,20 +101,19 @@ class Scheduler(DatabaseScheduler):  # type: ignore[misc]  # the library has no 
         if not self._leads.hold():
             self._next, self._spread = [], []
             return FOLLOW_SECONDS
-        now = time.monotonic()
         if not was_leading:
             log.info("this beat leads", extra={"holder": self._leads.me})
             self._read_at = self._swept_at = 0.0
             self._mirror = mirror.Mirror()
-        if now - self._read_at >= READ_SECONDS:
+        if self._is_time(self._read_at, READ_SECONDS):
             self._read()
         self._fire()
         self._ring()
         if self._unnoted:
             noted, self._unnoted = self._unnoted, []
             mirror.note_fired(noted, self._clock.now())
-        if now - self._swept_at >= sweeping.SECONDS:
-            self._swept_at = now
+        if self._is_time(self._swept_at, sweeping.SECONDS):
+            self._swept_at = time.monotonic()
             sweeping.sweep(self._connection)
         return self._rest()
 
@@ -150,9 +152,22 @@ class Scheduler(DatabaseScheduler):  # type: ignore[misc]  # the library has no 
             self._spread = self._spread[len(begun) :]
             runs.rung(self._connection, doorbell.ring_all(begun))
 
+    def _is_time(self, last: float, period: float) -> bool:
+        """Whether something is to be done again that is done each `period` seconds, if no due time is about to come.
+
+        It waits for that up to another `period`, so that what is due is not late for it.
+        """
+        waited = time.monotonic() - last
+        return waited >= 2 * period or (waited >= period and self._until_due() >= QUIET_SECONDS)
+
+    def _until_due(self) -> float:
+        """Seconds until something is to be fired or rung for; infinite without anything."""
+        soonest = (*(each.due for each in self._next[:1]), *(start for start, _ in self._spread[:1]))
+        return (min(soonest) - self._clock.now()).total_seconds() if soonest else math.inf
+
     def _rest(self) -> float:
         """Seconds until the next of: a due time, a look at the table, the lease."""
-        now, wait = self._clock.now(), max(self._read_at + READ_SECONDS - time.monotonic(), 0.0)
-        for soonest in (*(each.due for each in self._next[:1]), *(start for start, _ in self._spread[:1])):
-            wait = min(wait, max((soonest - now).total_seconds(), 0.0))
-        return min(wait, self._leads.rest())
+        until_look = self._read_at + READ_SECONDS - time.monotonic()
+        if until_look <= 0 and not self._is_time(self._read_at, READ_SECONDS):
+            until_look = math.inf  # after what is due
+        return max(min(until_look, self._until_due(), self._leads.rest()), 0.0)

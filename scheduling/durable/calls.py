@@ -110,7 +110,7 @@ class DurableCall(Generic[T]):
         return min(left, pause)
 
     def _check_committed(self) -> None:
-        if not self._is_committed:
+        if not self._is_committed and in_transaction():
             raise CallNotCommitted(f"call {self.id} begins when the transaction that makes it commits: wait after that")
 
     def _committed(self) -> None:

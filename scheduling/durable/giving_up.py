@@ -6,10 +6,11 @@ like that of any message. On Django's connection. Called by workers and, for cal
 
 from __future__ import annotations
 
+import logging
 import uuid
 from typing import Final
 
-from django.db import close_old_connections, transaction
+from django.db import DatabaseError, close_old_connections, transaction
 
 from brokers import dead_letters, task_calls
 from brokers.database import store_errors
@@ -21,6 +22,8 @@ from scheduling.connections import OwnConnection
 from scheduling.durable import calls, declared, store
 from scheduling.durable.store import Locked
 from scheduling.runs import Attempt
+
+log = logging.getLogger("waystation.scheduling")
 
 WORKER_LOST: Final = "worker_lost"
 """The reason of a dead letter whose call has cost too many workers."""
@@ -55,11 +58,15 @@ def give_up_poison(connection: OwnConnection) -> int:
 
 
 def _give_up_lost(run: int, token: uuid.UUID) -> bool:
-    with store_errors(), transaction.atomic():
-        locked = store.lock(run, token, has_lapsed=True)
-        if locked is None:
-            return False
-        _bury(locked, None, WORKER_LOST)
+    try:
+        with store_errors(), transaction.atomic():
+            locked = store.lock(run, token, has_lapsed=True)
+            if locked is None:
+                return False
+            _bury(locked, None, WORKER_LOST)
+    except DatabaseError:  # one that cannot be written must not keep the beat from all others
+        log.exception("a call could not be given up", extra={"run": run})
+        return False
     calls.announce_end(run)
     return True
 

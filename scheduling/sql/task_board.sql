@@ -1,12 +1,16 @@
 -- Scheduled tasks and their runs as the console shows them. Executed by scheduling/tasks/board.py alone.
+-- Runs are in the order of their due times, which one index alone has: in the order of ids the planner may walk through
+-- everybody's runs to find those of a task.
 
 -- name: listed  tasks by name with what tells how they stand; of each only its latest runs are looked at
 select t.id, t.name, t.source, t.periodic_task_id is not null, t.paused, t.is_declared, t.next_due, t.kind,
        exists (select from scheduling_run r where r.task_id = t.id and r.state = 'running'),
        (select r.state
-        from (select id, state, ended_at from scheduling_run where task_id = t.id order by id desc limit %(latest)s) r
+        from (
+            select due_at, state, ended_at from scheduling_run where task_id = t.id order by due_at desc limit %(latest)s
+        ) r
         where r.ended_at is not null and r.state <> 'skipped'
-        order by r.id desc
+        order by r.due_at desc
         limit 1)
 from scheduling_scheduledtask t
 where t.name > %(after)s and (%(text)s::text = '' or strpos(lower(t.name), lower(%(text)s::text)) > 0)
@@ -21,9 +25,9 @@ select t.id, t.periodic_task_id, t.name, t.source, t.kind, t.spec, t.options, t.
 from scheduling_scheduledtask t
 left join lateral (
     select r.id, r.state, r.due_at, r.started_at, r.ended_at, left(r.error, 2000) as error, r.process
-    from (select * from scheduling_run where task_id = t.id order by id desc limit %(latest)s) r
+    from (select * from scheduling_run where task_id = t.id order by due_at desc limit %(latest)s) r
     where r.ended_at is not null
-    order by r.id desc
+    order by r.due_at desc
     limit 1
 ) last on true
 cross join lateral (
@@ -36,12 +40,12 @@ cross join lateral (
     select count(*) filter (where r.state = 'skipped') as skipped,
            count(*) filter (where r.state in ('failed', 'timed_out', 'lost', 'dead')) as failed,
            count(*) as seen,
-           array_agg(round(1000 * extract(epoch from r.ended_at - r.started_at))::bigint order by r.id)
+           array_agg(round(1000 * extract(epoch from r.ended_at - r.started_at))::bigint order by r.due_at)
                filter (where r.started_at is not null and r.ended_at is not null and r.state <> 'skipped') as took
     from (
-        select id, state, started_at, ended_at from scheduling_run
+        select due_at, state, started_at, ended_at from scheduling_run
         where task_id = t.id
-        order by id desc
+        order by due_at desc
         limit %(latest)s
     ) r
 ) recent
@@ -55,16 +59,19 @@ select id from scheduling_scheduledtask where name = %s
 select r.id, r.state, r.trigger, r.due_at, r.next_at, r.started_at, r.ended_at, r.attempts, r.losses,
        left(r.error, 4000), left(r.result::text, 300), r.process, r.called_by
 from (
-    select * from scheduling_run where task_id = %(task)s and id < %(before)s order by id desc limit %(window)s
+    select * from scheduling_run
+    where task_id = %(task)s and due_at < %(before)s
+    order by due_at desc
+    limit %(window)s
 ) r
 where %(states)s::text[] is null or r.state = any(%(states)s::text[])
-order by r.id desc
+order by r.due_at desc
 limit %(limit)s
 
 -- name: window_end  the last run that such a look reaches; no row: it reaches the first of all
-select id from scheduling_run
-where task_id = %(task)s and id < %(before)s
-order by id desc
+select due_at from scheduling_run
+where task_id = %(task)s and due_at < %(before)s
+order by due_at desc
 offset %(window)s - 1
 limit 1
 

@@ -1,10 +1,14 @@
 -- Scheduled tasks: what is due, and firing it. Executed by scheduling/tasks/store.py alone.
 
--- name: declare  inserts a declared task or brings it up to date; a changed schedule begins anew, an unchanged one goes on
+-- name: declare  inserts tasks or brings them up to date; a changed schedule begins anew, an unchanged one goes on
 insert into scheduling_scheduledtask
        (name, source, periodic_task_id, kind, spec, options, overlap, misfire, is_declared, paused, note, next_due)
-values (%(name)s, %(source)s, %(periodic_task)s, %(kind)s, %(spec)s::jsonb, %(options)s::jsonb, %(overlap)s,
-        %(misfire)s, %(is_declared)s, false, '', %(first_due)s)
+select x.name, %(source)s, x.periodic_task, x.kind, x.spec::jsonb, x.options::jsonb, x.overlap, x.misfire,
+       x.is_declared, false, '', x.first_due
+from unnest(%(names)s::text[], %(periodic_tasks)s::int[], %(kinds)s::text[], %(specs)s::text[], %(options)s::text[],
+            %(overlaps)s::text[], %(misfires)s::text[], %(are_declared)s::bool[], %(first_dues)s::timestamptz[])
+     as x (name, periodic_task, kind, spec, options, overlap, misfire, is_declared, first_due)
+order by x.name
 on conflict (name) do update set
     periodic_task_id = excluded.periodic_task_id,
     options = excluded.options,
@@ -21,7 +25,7 @@ on conflict (name) do update set
         else scheduling_scheduledtask.next_due
     end
 where scheduling_scheduledtask.source = excluded.source
-returning id
+returning name
 
 -- name: withdraw  those of a source whose declaration is gone: kept with their history, never due
 update scheduling_scheduledtask set is_declared = false, periodic_task_id = null
@@ -100,8 +104,7 @@ select kind, spec, paused, note, next_due, clock_timestamp() from scheduling_sch
 select r.id, r.state, r.trigger, r.due_at, r.started_at, r.ended_at, r.attempts, right(r.error, %(error)s), null::jsonb,
        r.process, r.called_by
 from scheduling_run r
-join scheduling_scheduledtask t on t.id = r.task_id
-where t.name = %(name)s and r.id < %(before)s
+where r.task_id = (select id from scheduling_scheduledtask where name = %(name)s) and r.id < %(before)s
 order by r.id desc
 limit %(limit)s
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
@@ -28,6 +28,8 @@ MOST_OPEN: Final = 1000
 """Open runs of a task that are counted."""
 WINDOW: Final = 5000
 """Runs that one page of a history looks through for those of a state."""
+LATEST_DUE: Final = datetime.max.replace(tzinfo=UTC)
+"""Before it is everything."""
 MAX_LOCK_TASKS: Final = 500
 
 
@@ -106,8 +108,8 @@ class RunPage:
     """Runs of a task, latest first."""
 
     runs: list[RunLine]
-    before: int | None
-    """The id to go on below; None at the end."""
+    before: datetime | None
+    """The due time to go on before; None at the end."""
     is_window_over: bool = False
     """Whether the page ends where the look through the history does: there may be more of that state."""
 
@@ -168,8 +170,8 @@ def card(name: str) -> Card | None:
     return found[0] if found else None
 
 
-def history(task: int, before: int = MAX_RUN_ID, states: Sequence[str] = (), limit: int = 50) -> RunPage:
-    """Runs of a task below an id, latest first; only those in one of the states, if some are given."""
+def history(task: int, before: datetime = LATEST_DUE, states: Sequence[str] = (), limit: int = 50) -> RunPage:
+    """Runs of a task due before an instant, latest first; only those in one of the states, if some are given."""
     parameters = {
         "task": task,
         "before": before,
@@ -180,7 +182,7 @@ def history(task: int, before: int = MAX_RUN_ID, states: Sequence[str] = (), lim
     with sync_cursor() as cursor:
         found = [RunLine(*row) for row in cursor.execute(SQL.runs, parameters).fetchall()]
         if len(found) > limit:
-            return RunPage(found[:limit], found[limit - 1].id)
+            return RunPage(found[:limit], found[limit - 1].due_at)
         end = cursor.execute(SQL.window_end, parameters).fetchone() if states else None
     return RunPage(found, None if end is None else end[0], is_window_over=end is not None)
 

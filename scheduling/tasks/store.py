@@ -70,6 +70,20 @@ class Fired:
     start: datetime
 
 
+@dataclass(frozen=True, slots=True)
+class Task:
+    """A task as it is written: what its code or its operator says."""
+
+    name: str
+    trigger: triggers.Trigger
+    first_due: datetime | None
+    options: dict[str, Any]
+    overlap: str
+    misfire: str
+    periodic_task: int | None = None
+    is_declared: bool = True
+
+
 def declare(declarations: Iterable[Declaration]) -> list[str]:
     """Writes this process's declarations to the database, and says what is not declared any more.
 
@@ -78,51 +92,39 @@ def declare(declarations: Iterable[Declaration]) -> list[str]:
     """
     wanted = list(declarations)
     with sync_cursor() as cursor:
-        now, said = _now(cursor), []
-        for each in wanted:
-            is_ours = write(
-                cursor,
-                name=each.name,
-                source=CODE,
-                trigger=each.trigger,
-                first_due=each.trigger.first(now),
-                options=each.options(),
-                overlap=each.overlap,
-                misfire=each.misfire,
-            )
-            if not is_ours:
-                said.append(f"scheduled task {each.name} does not run: an operator's periodic task has its name")
+        now = _now(cursor)
+        tasks = [
+            Task(each.name, each.trigger, each.trigger.first(now), each.options(), each.overlap, each.misfire)
+            for each in wanted
+        ]
+        ours = write(cursor, CODE, tasks)
+        said = [
+            f"scheduled task {each.name} does not run: an operator's periodic task has its name"
+            for each in wanted
+            if each.name not in ours
+        ]
         rows = cursor.execute(SQL.withdraw, (CODE, [each.name for each in wanted]))
         return [*said, *(f"scheduled task {name} is declared no more; its history stays" for (name,) in rows)]
 
 
-def write(
-    cursor: Cursor,
-    *,
-    name: str,
-    source: str,
-    trigger: triggers.Trigger,
-    first_due: datetime | None,
-    options: dict[str, Any],
-    overlap: str,
-    misfire: str,
-    periodic_task: int | None = None,
-    is_declared: bool = True,
-) -> bool:
-    """Inserts one task or brings it up to date; False when the name is that of a task of the other source."""
+def write(cursor: Cursor, source: str, tasks: Sequence[Task]) -> set[str]:
+    """Inserts tasks or brings them up to date, in one statement; answers the names that are not of the other source.
+
+    Raises `psycopg.DataError` when one of them cannot be stored, and then has written none.
+    """
     parameters = {
-        "name": name,
         "source": source,
-        "periodic_task": periodic_task,
-        "kind": trigger.kind,
-        "spec": json.dumps(trigger.spec()),
-        "options": json.dumps(options),
-        "overlap": overlap,
-        "misfire": misfire,
-        "is_declared": is_declared,
-        "first_due": first_due,
+        "names": [each.name for each in tasks],
+        "periodic_tasks": [each.periodic_task for each in tasks],
+        "kinds": [each.trigger.kind for each in tasks],
+        "specs": [json.dumps(each.trigger.spec()) for each in tasks],
+        "options": [json.dumps(each.options) for each in tasks],
+        "overlaps": [each.overlap for each in tasks],
+        "misfires": [each.misfire for each in tasks],
+        "are_declared": [each.is_declared for each in tasks],
+        "first_dues": [each.first_due for each in tasks],
     }
-    return cursor.execute(SQL.declare, parameters).fetchone() is not None
+    return {name for (name,) in cursor.execute(SQL.declare, parameters)}
 
 
 def withdraw(cursor: Cursor, source: str, kept: Sequence[str]) -> None:

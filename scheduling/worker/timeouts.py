@@ -25,14 +25,20 @@ def interrupted_after(seconds: float | None) -> Iterator[None]:
         yield
         return
 
+    is_over = False
+
     def interrupt(number: int, frame: FrameType | None) -> None:
-        raise RunTimedOut(f"it took longer than its timeout of {seconds:g} s")
+        if not is_over:
+            raise RunTimedOut(f"it took longer than its timeout of {seconds:g} s")
 
     earlier = signal.signal(_SIGNAL, interrupt)
     remaining, interval = signal.setitimer(signal.ITIMER_REAL, seconds)
     began = time.monotonic()
     try:
-        yield
+        try:
+            yield
+        finally:
+            is_over = True  # an alarm at this very moment must not keep the rest from being done
     finally:
         if remaining:  # whoever had set an alarm before gets it, late at most
             remaining = max(remaining - (time.monotonic() - began), 0.001)

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 import psycopg
+import pytest
 
 from tests.server import fresh_database, running
 
@@ -42,6 +43,7 @@ def until(condition: Callable[[], Any], seconds: float, what: str) -> Any:
     return found
 
 
+@pytest.mark.slow
 def test_work_survives_its_workers_and_what_fails_is_mended_by_a_replay() -> None:
     with fresh_database() as url, running(url, **VARIABLES) as server:  # noqa: SIM117 - the server is there first
         with psycopg.connect(url, autocommit=True) as database, server.client() as api:

@@ -1,7 +1,7 @@
 """Two servers over one database, one with its clock an hour off, while beats and workers are killed and stopped.
 
 No due time is fired twice, before its time or never; each run ends, and what its function wrote is there once. The
-check is a function of what was seen (`task_history`), and is tested here with histories that are wrong.
+check is a function of what was seen (`task_history`), which is tested with histories that are wrong.
 `FAULT_SECONDS` says for how long (`make faults`: minutes). The seed of a run is printed when it fails.
 """
 
@@ -11,22 +11,25 @@ import contextlib
 import importlib.util
 import os
 import random
+import re
 import socket
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import psutil
 import psycopg
 import pytest
+import redis
+from django.conf import settings
 
 from tests.acceptance.embedded_server import until
-from tests.acceptance.task_history import LOCKED, RAN_INTO, Effect, History, Run, Schedule, problems
+from tests.acceptance.task_history import Effect, History, Run, Schedule, problems
 from tests.server import Server, fresh_database, running
 
 SECONDS = float(os.environ.get("FAULT_SECONDS", "20"))
@@ -57,145 +60,6 @@ SCHEDULES = {
     "one-time": Schedule("once"),
 }
 
-# -- the check ------------------------------------------------------------------------------------------------------
-
-NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
-
-
-def at(seconds: float) -> datetime:
-    return NOON + timedelta(seconds=seconds)
-
-
-def ran(number: int, task: str, due: float, *, took: float = 0.1, fired: float | None = None) -> Run:
-    """A run that went well."""
-    when = at(due if fired is None else fired)
-    ended = when + timedelta(seconds=took)
-    return Run(number, task, at(due), when, "succeeded", when, ended, 1, "host:1")
-
-
-class Draft:
-    """A history that is right, to be spoilt."""
-
-    def __init__(self) -> None:
-        self.runs = {run.id: run for run in self._runs()}
-        self.effects = {
-            run.id: Effect(run.task, run.id, run.process, run.started, run.ended)
-            for run in self.runs.values()
-            if run.started is not None and run.state == "succeeded"
-        }
-        self.more: list[Effect] = []
-        self.end = at(10)
-        self.effects[23] = replace(self.effects[22], run=23, process="host:2", began=at(3.1), ended=None)
-
-    def _runs(self) -> Iterator[Run]:
-        yield from (ran(1 + second, "rate", second) for second in range(4))
-        yield ran(5, "rate", 4, fired=7.5)  # a take-over: those of 5, 6 and 7 are made good for
-        yield from (ran(second - 2, "rate", second) for second in (8, 9))
-        yield from (ran(20 + second, "slow", second, took=0.5) for second in range(3))
-        yield replace(ran(23, "slow", 3), state="lost", process="host:2", ended=at(6.5))
-        skipped = replace(ran(24, "slow", 4), state="skipped", error=RAN_INTO, attempts=0, started=None, process="")
-        yield from (
-            skipped,
-            replace(skipped, id=25, due=at(5), fired=at(5)),
-            replace(skipped, id=26, due=at(6), fired=at(6)),
-        )
-        yield from (ran(20 + second, "slow", second, took=0.5) for second in (7, 8, 9))
-        yield ran(40, "locked", 0.2)
-        yield replace(ran(41, "locked", 1.2), state="skipped", error=LOCKED)
-        yield from (ran(40 + second, "locked", second + 0.2) for second in range(2, 10))
-        yield from (ran(60 + number, "delayed", 1.1 * number) for number in range(9))
-        yield ran(80, "once", 0)
-
-    def history(self) -> History:
-        schedules = {
-            "rate": Schedule("rate", SECOND, "allow", is_on_full_seconds=True),
-            "slow": Schedule("rate", SECOND),
-            "locked": Schedule("rate", SECOND, is_locked=True),
-            "delayed": Schedule("delay", SECOND),
-            "once": Schedule("once"),
-        }
-        runs, effects = list(self.runs.values()), [*self.effects.values(), *self.more]
-        return History(schedules, runs, effects, frozenset({"host:2"}), self.end)
-
-    def change(self, number: int, **facts: Any) -> None:
-        self.runs[number] = replace(self.runs[number], **facts)
-
-
-def _fired_twice(draft: Draft) -> None:
-    draft.runs[100] = ran(100, "rate", 2)
-    draft.effects[100] = replace(draft.effects[3], run=100)
-
-
-def _without(draft: Draft, *numbers: int) -> None:
-    for number in numbers:
-        del draft.runs[number], draft.effects[number]
-
-
-def _ends_later(draft: Draft) -> None:
-    draft.end = at(60)
-
-
-SPOILT: dict[str, tuple[Callable[[Draft], Any], str]] = {
-    "a due time fired twice": (_fired_twice, "fired twice"),
-    "a due time off the grid": (lambda draft: draft.change(3, due=at(2.25)), "drifts"),
-    "a due time off the second": (lambda draft: draft.change(3, due=at(2.25)), "off the full second"),
-    "a due time missed": (lambda draft: _without(draft, 3), "neither fired nor made good"),
-    "missed times not made good for": (lambda draft: draft.change(5, fired=at(6.9)), "neither fired nor made good"),
-    "fired before its time": (lambda draft: draft.change(3, fired=at(1.9)), "before it was due"),
-    "fired far too late": (lambda draft: draft.change(2, fired=at(12)), "later"),
-    "begun before its time": (lambda draft: draft.change(3, started=at(1.9)), "before it was due"),
-    "due in the future": (lambda draft: draft.change(7, due=at(3609), fired=at(3609)), "due after the end"),
-    "never fired": (lambda draft: _without(draft, 80), "never fired"),
-    "one time, twice": (lambda draft: draft.runs.update({81: ran(81, "once", 5)}), "fired 2 times"),
-    "a rate that stopped": (_ends_later, "rate was last fired"),
-    "a task of nobody": (lambda draft: draft.change(80, task="other"), "nobody has declared"),
-    "an effect twice": (lambda draft: draft.more.append(draft.effects[1]), "with 2 effects"),
-    "an effect of a lost run twice": (lambda draft: draft.more.append(draft.effects[23]), "has 2 effects"),
-    "an effect lost": (lambda draft: draft.effects.pop(1), "with 0 effects"),
-    "half an effect": (lambda draft: draft.more.append(replace(draft.effects.pop(1), ended=None)), "0 of them whole"),
-    "an effect of no run": (lambda draft: draft.more.append(replace(draft.effects[1], run=None)), "is not there"),
-    "an effect of what was skipped": (
-        lambda draft: draft.more.append(replace(draft.effects[22], run=24)),
-        "was skipped and has",
-    ),
-    "an effect by another process": (lambda draft: draft.change(1, process="host:3"), "has an effect by"),
-    "a run with no end": (lambda draft: draft.change(1, ended=None), "has no end"),
-    "a run left over": (lambda draft: draft.change(1, state="ready"), "ready"),
-    "a run that failed": (lambda draft: draft.change(1, state="failed", error="why"), "failed, why"),
-    "lost by a worker that lives": (lambda draft: draft.change(23, process="host:1"), "nothing was done"),
-    "two attempts": (lambda draft: draft.change(1, attempts=2), "after 2 attempts"),
-    "skipped beside nothing": (
-        lambda draft: draft.change(22, state="skipped", error=RAN_INTO, started=None),
-        "no run of it was open",
-    ),
-    "skipped for no beat": (lambda draft: draft.change(41, error="no beat was running"), "because no beat"),
-    "runs that exclude each other at once": (lambda draft: draft.change(20, ended=at(1.2)), "before 20 had ended"),
-    "out of order": (lambda draft: draft.change(20, started=at(2.6), ended=at(2.9)), "which was due later"),
-    "under a lock at once": (
-        lambda draft: draft.effects.update({42: replace(draft.effects[42], ended=at(3.3))}),
-        "under one lock",
-    ),
-    "a delay cut short": (lambda draft: draft.change(63, ended=at(3.9)), "was due 0:00:00.5"),
-    "a delay that grew": (lambda draft: draft.change(63, ended=at(3.2)), "ended as succeeded"),
-    "a delay that stopped": (_ends_later, "delayed is not due any more"),
-}
-
-
-def test_the_check_passes_what_is_right() -> None:
-    assert problems(Draft().history()) == []
-
-
-@pytest.mark.parametrize("what", SPOILT)
-def test_the_check_sees_what_is_wrong(what: str) -> None:
-    draft = Draft()
-    spoil, told = SPOILT[what]
-    spoil(draft)
-    found = problems(draft.history())
-    assert any(told in problem for problem in found), found
-
-
-# -- what is done to the servers --------------------------------------------------------------------------------------
-
 
 def an_hour_off() -> dict[str, str]:
     """Variables that have a server see another time; none where libfaketime is not there."""
@@ -212,6 +76,12 @@ def an_hour_off() -> dict[str, str]:
             }
     print("both servers have the right time: libfaketime (requirements-dev.txt) is not there")
     return {}
+
+
+def last_time(log: Path) -> datetime:
+    """When a server wrote its last line, by its own clock."""
+    stamps = re.findall(r'"timestamp": "([^"]+)Z"', log.read_text())
+    return datetime.fromisoformat(stamps[-1])
 
 
 class Tables:
@@ -307,6 +177,7 @@ class Nemesis:
             self.kill_a_task_server,
             self.stop_the_leading_beat,
             self.end_the_beats_sessions,
+            self.cut_off_redis,
             self.kill_the_leading_beat,
             self.stop_the_leading_beat,
             self.stop_a_beat_briefly,
@@ -314,7 +185,7 @@ class Nemesis:
         faults = list(plan)
         try:
             while plan or time.monotonic() < deadline:
-                fault = plan.pop(0) if plan else self._dice.choice(faults)
+                fault = plan.pop(0) if plan else self._dice.choice(faults[1:] if self._stopped else faults)
                 self._remember_the_leader()
                 fault()
                 self.done[fault.__name__] += 1
@@ -352,6 +223,13 @@ class Nemesis:
         sessions = "application_name in ('waystation-beat', 'waystation-keeper') and datname = current_database()"
         self._tables.connection.execute(f"select pg_terminate_backend(pid) from pg_stat_activity where {sessions}")
 
+    def cut_off_redis(self) -> None:
+        """Redis ends all connections, and answers nobody for a second."""
+        with redis.Redis.from_url(settings.REDIS_URL) as store:
+            for kind in ("normal", "pubsub"):
+                store.client_kill_filter(_type=kind)
+            store.client_pause(1000)
+
     def kill_a_worker_in_a_run(self) -> None:
         """SIGKILL of one that does a run now."""
         self._suspend_a_busy_worker().kill()
@@ -366,9 +244,8 @@ class Nemesis:
 
     def stop_a_worker_in_a_run(self) -> None:
         """SIGSTOP for longer than the lease of its run, then SIGCONT; meanwhile the other faults."""
-        if not self._stopped:
-            worker = self._suspend_a_busy_worker()
-            self._stopped.append((time.monotonic() + LEASE_SECONDS + 2, worker))
+        worker = self._suspend_a_busy_worker()
+        self._stopped.append((time.monotonic() + LEASE_SECONDS + 2, worker))
 
     def _is_stopped(self, server: psutil.Process) -> bool:
         return any(process in server.children() for _, process in self._stopped)
@@ -419,6 +296,13 @@ class Nemesis:
                     process.resume()
 
 
+@contextmanager
+def both(*starting: AbstractContextManager[Server]) -> Iterator[list[Server]]:
+    """Servers that start at the same time."""
+    with ExitStack() as stack, ThreadPoolExecutor(len(starting)) as pool:
+        yield list(pool.map(stack.enter_context, starting))
+
+
 def _children(server: Server, kind: str) -> list[psutil.Process]:
     """The Celery processes of a kind that a server's supervisor has started."""
     found = []
@@ -452,7 +336,7 @@ def test_no_due_time_is_missed_or_fired_twice_whatever_is_killed_or_stopped() ->
     skewed = an_hour_off()
     with fresh_database() as url, contextlib.closing(Tables(url)) as tables:
         tables.prepare()
-        with running(url, **VARIABLES) as one, running(url, **VARIABLES, **skewed) as other:
+        with both(running(url, **VARIABLES), running(url, **VARIABLES, **skewed)) as (one, other):
             tables.observe()
             nemesis = Nemesis(tables, [one, other], seed)
             until(lambda: nemesis.are_beats_up() and tables.busy() is not None, 30, "beats and workers run")
@@ -468,6 +352,8 @@ def test_no_due_time_is_missed_or_fired_twice_whatever_is_killed_or_stopped() ->
                 )
             }
             log = one.log.read_text() + other.log.read_text()
+            ahead = last_time(other.log) - last_time(one.log)
+    assert bool(skewed) == (ahead > timedelta(minutes=50)), f"the other server's clock is ahead by {ahead}"
     found = problems(history)
     assert not found, "\n".join([*found[:50], log[-6000:]])
     states = Counter(run.state for run in history.runs)

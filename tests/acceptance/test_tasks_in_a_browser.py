@@ -36,7 +36,7 @@ PAGES = (
     f"{BEAT}/",
     f"{BEAT}/periodictask/",
     f"{BEAT}/periodictask/add/",
-    f"{BEAT}/intervalschedule/",
+    f"{BEAT}/intervalschedule/1/change/",
     f"{BEAT}/crontabschedule/add/",
     f"{BEAT}/clockedschedule/add/",
 )

@@ -100,7 +100,7 @@ def test_figures_are_summed_over_processes_and_shown_for_each(admin: Client) -> 
         ({"active": 4, "queue_capacity": 0}, "Full"),
     ],
 )
-def test_an_executor_says_how_it_stands(given: dict[str, int], word: str, admin: Client) -> None:
+def test_an_executor_says_how_it_stands(given: dict[str, Any], word: str, admin: Client) -> None:
     a_report(figures(**given))
     row = row_of(admin.get("/admin/executors/").content.decode(), "executor-mailer")
     assert f"{word}</span>" in row

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import socket
+import subprocess
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from urllib.parse import quote
 
 import pytest
@@ -13,6 +17,7 @@ from django.test import Client
 from brokers.models import AuditEntry, Grant
 from scheduling import scheduler_lock
 from scheduling.locks.listing import get
+from scheduling.models import Run, ScheduledTask
 from tests.integration.console.conftest import PASSWORD
 
 Staff = Callable[..., Client]
@@ -74,6 +79,89 @@ def test_a_lock_says_how_it_stands(taken: str, until: str, word: str, texts: tup
     for text in ("daily-report", f"{word}</span>", "app-7", "pid 4211", *texts):
         assert text in row
     assert ("Release…" in row) == (word in ("Held", "Expiring"))
+
+
+def a_task(name: str, lock: str, at_most_ms: int = 600_000, at_least_ms: int = 0) -> None:
+    options = {"lock": {"name": lock, "at_most_for_ms": at_most_ms, "at_least_for_ms": at_least_ms}}
+    spec = {"period_ms": 1000, "initial_delay_ms": 0}
+    ScheduledTask.objects.create(
+        name=name,
+        source="code",
+        kind="fixed_rate",
+        spec=spec,
+        options=options,
+        overlap="skip",
+        misfire="skip",
+    )
+
+
+def test_a_lock_names_the_tasks_that_take_it(admin: Client, staff: Staff) -> None:
+    a_row("daily-report", "-2 seconds", "598 seconds")
+    for name in ("reports.daily", "reports.of/each \u202ehour"):
+        a_task(name, "daily-report")
+    a_task("other", "other")
+    for path in ("/admin/locks/", release_url("daily-report")):
+        page = admin.get(path).content.decode()
+        assert 'href="/admin/tasks/reports.daily/"' in page
+        assert 'href="/admin/tasks/reports.of~2Feach' in page
+        assert "/admin/tasks/other/" not in page
+        assert "\u202e" not in page
+    client = staff()
+    grant(client, "describe", "daily-report")
+    assert "reports.daily" not in client.get("/admin/locks/").content.decode()
+
+
+@pytest.mark.parametrize(
+    ("taken", "until", "word", "is_renewed"),
+    [
+        ("-2 seconds", "598 seconds", "Held", False),
+        ("-1 hour", "500.0001 seconds", "Held", True),
+        ("-1 hour", "50.0001 seconds", "Expiring", True),
+        ("-2 seconds", "28 seconds", "Kept", False),
+    ],
+)
+def test_what_its_task_says_tells_how_a_lock_stands(
+    taken: str, until: str, word: str, is_renewed: bool, admin: Client
+) -> None:
+    a_row("daily-report", taken, until)
+    a_task("reports.daily", "daily-report", at_least_ms=30_000)
+    row = admin.get("/admin/locks/").content.decode()
+    row = row[row.index("<tbody>") : row.index("</tbody>")]
+    assert f"{word}</span>" in row
+    assert ("renewed" in row) == is_renewed
+
+
+def test_a_lock_that_nobody_knows_the_lease_of_does_not_expire_for_ever(admin: Client) -> None:
+    a_row("waystation:beat", "-5 hours", "3.0001 seconds")
+    row = admin.get("/admin/locks/").content.decode()
+    row = row[row.index("<tbody>") : row.index("</tbody>")]
+    assert "Held</span>" in row
+    assert "bar lease" not in row
+
+
+def test_a_holder_is_alive_gone_or_not_known(admin: Client) -> None:
+    here, other = socket.gethostname(), "app-7"
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    a_row("mine", "-1 second", "1 hour", f"{here}:{os.getpid()}:0123456789ab")
+    a_row("ended", "-1 second", "1 hour", f"{here}:{ended.pid}:0123456789ab")
+    a_row("busy", "-1 second", "1 hour", f"{other}:4211:0123456789ab")
+    a_row("silent", "-1 second", "1 hour", f"{other}:4212:0123456789ab")
+    a_row("java", "-1 second", "1 hour", "billing-java-5c9f7d")
+    for pid, lease in ((4211, timedelta(seconds=9)), (4212, -timedelta(seconds=9))):
+        now = datetime.now(UTC)
+        Run.objects.create(
+            due_at=now, state="running", trigger="call", function="f", process=f"{other}:{pid}", lease_until=now + lease
+        )
+    rows = {row.lock.name: row.holder.word for row in admin.get("/admin/locks/").context["rows"]}
+    assert {name: word and word.text for name, word in rows.items()} == {
+        "mine": "Alive",
+        "ended": "Gone",
+        "busy": "Alive",
+        "silent": None,
+        "java": None,
+    }
+    assert "No process of this host has the id" in admin.get(release_url("ended")).content.decode()
 
 
 def test_what_others_wrote_is_shown_as_text(admin: Client) -> None:

@@ -49,7 +49,7 @@ async def seen(client: Client, condition: Callable[[ConnectionDetail], bool] = b
     """The first report that fulfils the condition."""
     async with asyncio.timeout(10):
         while True:
-            found = await in_thread(lambda: looked_at(client.connection.id))
+            found: ConnectionDetail | None = await in_thread(lambda: looked_at(client.connection.id))
             if found is not None and condition(found):
                 return found
             await asyncio.sleep(0.01)
@@ -66,7 +66,6 @@ async def watched() -> AsyncIterator[tuple[Live, Client]]:
 
 async def test_frames_of_both_directions_are_reported_without_their_secrets() -> None:
     async with watched() as (_, client):
-        client.connection.subscriptions["s"] = "/topic/x"
         await client.say("SUBSCRIBE", id="n", destination="/topic/news/*", receipt="r", cookie="a=b")
         await client.say("SEND", '{"n":1}', destination="/topic/news/x", authorization="Bearer x", colour="blue")
         await client.got(1)

@@ -20,10 +20,11 @@ from brokers.record import JSON
 from brokers.replays import runner
 from brokers.replays.request import Edit, Target
 from scheduling import DurableCall, background, current_call, runs
-from scheduling.beat import sweeping
+from scheduling.beat import sweeping, unheard
 from scheduling.durable import calls, declared
 from scheduling.durable import errors as refused
 from scheduling.errors import RunTimedOut
+from scheduling.worker import performing, work
 from tests.integration.scheduling.calling import Rings, Works, outcome_of, rolled_back, state_of
 from tests.server import unique
 
@@ -81,7 +82,7 @@ def test_a_call_is_part_of_its_callers_transaction(works: Works, rings: Rings) -
     with rolled_back():
         lost = function(1)
     with pytest.raises(refused.CallNotFound):
-        lost.state()
+        lost.result(5)
     with transaction.atomic():
         call = function(1)
         with pytest.raises(refused.CallNotCommitted):
@@ -180,6 +181,22 @@ def test_a_function_knows_its_call_and_calls_say_who_made_them(works: Works) -> 
     assert current_call() is None
 
 
+def test_a_call_whose_ring_was_lost_is_rung_for_again_unless_workers_are_far_behind(
+    monkeypatch: pytest.MonkeyPatch, works: Works, rings: Rings
+) -> None:
+    call = background(durable=True, name="add")(add)(1)
+    rings.rung.clear()
+    sweeping.sweep(works.own)
+    assert rings.rung == [], "it was told of a moment ago"
+    works.rows("update scheduling_run set rung_at = rung_at - interval '11 s'")
+    monkeypatch.setattr(unheard, "count", lambda: sweeping.MAX_UNHEARD)
+    sweeping.sweep(works.own)
+    assert rings.rung == []
+    monkeypatch.setattr(unheard, "count", lambda: sweeping.MAX_UNHEARD - 1)
+    sweeping.sweep(works.own)
+    assert rings.rung == [call.id]
+
+
 # -- failing --------------------------------------------------------------------------------------------------------
 
 
@@ -226,6 +243,15 @@ def test_a_call_that_takes_too_long_has_failed(works: Works) -> None:
     call = background(durable=True, name="slow", retry=once, timeout="PT0.05S")(lambda: threading.Event().wait(20))()
     assert [works.perform(call.id) for _ in range(2)] == ["ready", "dead"]
     assert DeadLetter.objects.get().exception_class == f"{RunTimedOut.__module__}.RunTimedOut"
+
+
+def test_a_call_that_ignores_its_timeout_has_failed_before_its_process_is_killed(works: Works) -> None:
+    call = background(durable=True, name="deaf", timeout="PT1S")(add)(1)
+    attempt = works.claim(call.id)
+    assert attempt is not None
+    performing._end_ignoring(work.find(attempt, lambda: False), works.own)
+    assert call.state() == "ready"
+    assert "ignored its timeout" in call.error()
 
 
 def test_a_call_of_an_unknown_function_waits_for_a_deployment_and_is_then_given_up(works: Works) -> None:

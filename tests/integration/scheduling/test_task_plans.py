@@ -134,19 +134,20 @@ def statements(large: Large) -> Iterator[tuple[str, LiteralString, Any, int]]:
     yield "due", store.SQL.due, (later, 2000), 60
     yield "fire", store.SQL.fire, firing, 50 * 60
     yield "revive", store.SQL.revive, (), 4 * TASKS
+    names = [f"task-{n}" for n in range(100)]
     declared = {
-        "name": "task-7",
         "source": "code",
-        "periodic_task": None,
-        "kind": "fixed_rate",
-        "spec": '{"period_ms": 1}',
-        "options": "{}",
-        "overlap": "skip",
-        "misfire": "skip",
-        "is_declared": True,
-        "first_due": now,
+        "names": names,
+        "periodic_tasks": [None for _ in names],
+        "kinds": ["fixed_rate" for _ in names],
+        "specs": ['{"period_ms": 1}' for _ in names],
+        "options": ["{}" for _ in names],
+        "overlaps": ["skip" for _ in names],
+        "misfires": ["skip" for _ in names],
+        "are_declared": [True for _ in names],
+        "first_dues": [now for _ in names],
     }
-    yield "declare", store.SQL.declare, declared, 60
+    yield "declare", store.SQL.declare, declared, 100 * 30
     yield "withdraw", store.SQL.withdraw, ("code", [f"task-{n}" for n in range(TASKS + 1)]), 600
     yield "shelve", store.SQL.shelve, {"id": queued, "why": "?"}, 60
     yield "pages", store.SQL.page, {"after": "task-2", "name": None, "limit": 100, "error": 100}, 1200

@@ -61,6 +61,42 @@ def test_cron_is_due_by_the_wall_clock_of_its_zone() -> None:
     assert Cron("0 0 8 * * *", "America/New_York").after(NOON, after_the_change - SECOND) == after_the_change
 
 
+def fired(trigger: Trigger, begin: datetime, end: datetime) -> list[str]:
+    """When a beat that is never late fires it, as the wall clock of New York shows it."""
+    found: list[str] = []
+    due = trigger.first(begin)
+    while due is not None and due < end:
+        found.append(due.astimezone(triggers.zone_of("America/New_York")).strftime("%d %H:%M %Z"))
+        due = trigger.after(due, due + 0.004 * SECOND)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("expression", "spring", "autumn"),
+    [
+        (
+            "0 30 1 * * *",
+            "07 01:30 EST|08 01:30 EST|09 01:30 EDT",
+            "31 01:30 EDT|01 01:30 EDT|01 01:30 EST|02 01:30 EST",
+        ),
+        ("0 30 2 * * *", "07 02:30 EST|09 02:30 EDT", "31 02:30 EDT|01 02:30 EST|02 02:30 EST"),
+        ("0 30 3 * * *", "07 03:30 EST|08 03:30 EDT|09 03:30 EDT", "31 03:30 EDT|01 03:30 EST|02 03:30 EST"),
+    ],
+)
+def test_a_time_that_a_day_has_not_or_has_twice_fires_so_often(expression: str, spring: str, autumn: str) -> None:
+    trigger = Cron(expression, "America/New_York")
+    march, november = datetime(2026, 3, 7, 5, tzinfo=UTC), datetime(2026, 10, 31, 4, tzinfo=UTC)
+    assert fired(trigger, march, march + timedelta(days=3)) == spring.split("|")
+    assert fired(trigger, november, november + timedelta(days=3)) == autumn.split("|")
+
+
+def test_what_was_missed_over_a_change_of_the_clock_is_made_good_for_by_one_run() -> None:
+    """A beat was away from the evening before the change until the morning after."""
+    trigger = Cron("0 30 2 * * *", "America/New_York")
+    due, now = datetime(2026, 3, 7, 7, 30, tzinfo=UTC), datetime(2026, 3, 9, 4, tzinfo=UTC)
+    assert trigger.after(due, now) == datetime(2026, 3, 9, 6, 30, tzinfo=UTC)
+
+
 def test_cron_goes_on_from_now_and_not_from_what_it_missed() -> None:
     assert Cron("0 0 * * * *").after(NOON, NOON + timedelta(hours=5, minutes=1)) == NOON + timedelta(hours=6)
 
@@ -90,6 +126,14 @@ def test_the_database_gives_a_schedule_back_as_it_was(trigger: Trigger) -> None:
     [
         ("lunar", {}),
         ("fixed_rate", {}),
+        ("fixed_rate", []),
+        ("fixed_rate", {"period_ms": 0, "initial_delay_ms": 0}),
+        ("fixed_rate", {"period_ms": "1000", "initial_delay_ms": 0}),
+        ("fixed_rate", {"period_ms": 1000.5, "initial_delay_ms": 0}),
+        ("fixed_delay", {"delay_ms": -1, "initial_delay_ms": 0}),
+        ("once", {}),
+        ("once", {"at": 5}),
+        ("cron", {"cron": ["@daily"], "zone": "UTC"}),
         ("cron", {"cron": "x", "zone": "UTC"}),
         ("cron", {"cron": "@daily", "zone": "X"}),
     ],
