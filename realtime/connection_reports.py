@@ -182,8 +182,10 @@ class Reporter:
         client = redis.asyncio.Redis.from_url(settings.REDIS_URL, socket_timeout=2.0, socket_connect_timeout=2.0)
         key = f"{_KEY}{self._process}"
         announced: list[ConnectionReport] | None = None
+        this = asyncio.current_task()
+        assert this is not None
         try:
-            while True:
+            while not this.cancelling():  # the client of Redis may swallow the cancellation
                 try:
                     if await client.exists(WATCHED):
                         summary = self.summary()

@@ -9,8 +9,6 @@ test_connections.py` says when they change, and other servers are served through
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import socket
 from asyncio.transports import BaseTransport
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -22,12 +20,12 @@ from websockets.frames import Frame
 from websockets.http11 import Request
 from websockets.protocol import State
 
+from realtime import send_buffers
+
 EXTENSION: Final = "waystation.frames"
 """Under this name the scope's extensions hold the protocol."""
 MAX_QUEUED_BYTES: Final = 512 * 1024
 MAX_QUEUED_FRAMES: Final = 1000
-SEND_BUFFER_BYTES: Final = 128 * 1024
-"""What the kernel may hold of one connection, instead of the 4 MiB that it would take."""
 GRACE_SECONDS: Final = 5.0
 """How long a client may take to read the last word and answer the close."""
 GOING_AWAY: Final = 1001
@@ -47,10 +45,7 @@ class FrameProtocol(WebSocketsSansIOProtocol):
         super().connection_made(transport)
         self.out = _NOTHING
         self.room: asyncio.Future[None] | None = None
-        connected: socket.socket | None = transport.get_extra_info("socket")
-        if connected is not None:
-            with contextlib.suppress(OSError):  # a bound that could not be set costs memory, not the connection
-                connected.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
+        send_buffers.bound(transport)
 
     def handle_connect(self, event: Request) -> None:
         """uvicorn: the handshake's request."""

@@ -23,8 +23,9 @@ from typing import Any, Final
 
 from starlette.types import Message, Receive, Scope, Send
 
+from realtime import send_buffers
 from realtime.sockjs import answers, wire
-from realtime.sockjs.receiving import bound_send_buffer, transport_of
+from realtime.sockjs.receiving import transport_of
 
 log = logging.getLogger("waystation.realtime")
 
@@ -222,7 +223,7 @@ async def _take_back(reader: asyncio.StreamReader, send: Send) -> None:
     """Gives the client the answer as it comes."""
     begun = False
     raw = transport_of(send)
-    bound_send_buffer(raw)
+    send_buffers.bound(raw)
     try:
         while (message := await wire.read(reader)) is not None:
             begun = True

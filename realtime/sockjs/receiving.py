@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from typing import Final
 
 from starlette.types import Receive, Send
 
-from realtime.frame_protocol import SEND_BUFFER_BYTES
+from realtime import send_buffers
 from realtime.sockjs import answers
 from realtime.sockjs.session import HttpSession, Receiver
 
@@ -76,7 +75,7 @@ async def deliver(
     try:
         async with _watched(session, receiver, receive):
             if style.streams:
-                bound_send_buffer(raw)
+                send_buffers.bound(raw)
                 await _stream(session, receiver, style, headers, send, limit)
             else:
                 frame = await session.next_frame(HEART_BEAT_SECONDS)
@@ -128,11 +127,3 @@ async def _watched(session: HttpSession, receiver: Receiver, receive: Receive) -
 def transport_of(send: Send) -> asyncio.Transport | None:
     """The server's connection to the client, where `send` is uvicorn's or another process's: it can be cut off."""
     return getattr(getattr(send, "__self__", None), "transport", None)
-
-
-def bound_send_buffer(raw: asyncio.Transport | None) -> None:
-    """Has the kernel keep less for a client than the megabytes that it would."""
-    connected: socket.socket | None = raw.get_extra_info("socket") if raw is not None else None
-    if connected is not None:
-        with contextlib.suppress(OSError):
-            connected.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)

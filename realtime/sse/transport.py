@@ -8,13 +8,13 @@ server's own transport, which uvicorn's `send` belongs to; other servers give no
 from __future__ import annotations
 
 import asyncio
-import socket
 from collections import deque
 from collections.abc import Coroutine, Sequence
 from typing import Any, Final
 
 from starlette.types import Message, Send
 
+from realtime import send_buffers
 from realtime.connections import GOING_AWAY
 from realtime.sse import event
 
@@ -24,8 +24,6 @@ MAX_QUEUED: Final = 1000
 """Payloads among them."""
 GRACE_SECONDS: Final = 5.0
 """How long a last word may take to be read."""
-SEND_BUFFER_BYTES: Final = 128 * 1024
-"""What the kernel keeps for one client; by default it is megabytes."""
 _JOINED_BYTES: Final = 64 * 1024
 
 
@@ -56,9 +54,7 @@ class StreamTransport:
     async def begin(self, status: int, headers: Sequence[tuple[bytes, bytes]]) -> None:
         """Starts the answer; what was put before follows."""
         await self._send({"type": "http.response.start", "status": status, "headers": list(headers)})
-        raw = self._raw.get_extra_info("socket") if self._raw is not None else None
-        if raw is not None and raw.family in (socket.AF_INET, socket.AF_INET6, socket.AF_UNIX):
-            raw.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
+        send_buffers.bound(self._raw)
         self._begun = True
         self._flush()
 
