@@ -60,13 +60,6 @@ def _located(pointer: str, detail: str) -> str:
     return detail if not field or detail.startswith(field.rpartition(".")[2]) else f"{field} {detail}"
 
 
-def rfc3339(moment: datetime | None) -> str | None:
-    """An instant as JSON has it: UTC with milliseconds."""
-    if moment is None:
-        return None
-    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
 def instant(moment: datetime | None) -> str:
     """An instant for people, UTC, to the second; a dash for none."""
     return "-" if moment is None else moment.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%SZ")

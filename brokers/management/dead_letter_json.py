@@ -8,9 +8,9 @@ from typing import Any
 
 import msgspec
 
+from brokers.instants import rfc3339
 from brokers.record import JSON
 from brokers.selectors.dead_letters import Attempt, Body, DeadLetter, FailureGroup
-from brokers.terminal import rfc3339
 
 
 def failure_group_json(group: FailureGroup) -> dict[str, Any]:

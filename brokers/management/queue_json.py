@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 
+from brokers.instants import rfc3339
 from brokers.management.queue_settings import SHARED
 from brokers.models import QueuePolicy
 from brokers.queues.declared import DELIVERY_LIMIT, OVERFLOW
@@ -13,7 +14,6 @@ from brokers.queues.message import Message
 from brokers.queues.message_json import seen_json
 from brokers.selectors.exchanges import BindingDetail, ExchangeDetail
 from brokers.selectors.queues import QueueDetail
-from brokers.terminal import rfc3339
 
 
 def queue_json(queue: QueueDetail) -> dict[str, Any]:

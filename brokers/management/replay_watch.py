@@ -8,9 +8,10 @@ from typing import Any, Final
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from brokers.instants import rfc3339
 from brokers.selectors import replays as selector
 from brokers.selectors.replays import ReplaySummary
-from brokers.terminal import Stop, rfc3339
+from brokers.terminal import Stop
 from brokers.wakeup import Subscription
 
 LOOK_SECONDS: Final = 0.25

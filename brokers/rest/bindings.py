@@ -8,13 +8,14 @@ from __future__ import annotations
 from brokers import strict_json
 from brokers.access import Principal, allowed, authorize
 from brokers.errors import AccessDenied, BindingNotFound, ExchangeNotFound, InvalidName, InvalidValue, QueueNotFound
+from brokers.instants import rfc3339
 from brokers.names import validate
 from brokers.queues import bindings as domain
 from brokers.rest import queue_schemas as schemas
 from brokers.rest.operation import Access, Answer, Call, Operation
 from brokers.rest.schemas import Name
 from brokers.rest.threads import in_thread
-from brokers.rest.topics import PageQuery, rfc3339
+from brokers.rest.topics import PageQuery
 from brokers.selectors import exchanges as selector
 
 _READ = Access("read", "exchange", why="on the exchange that is bound from")

@@ -18,13 +18,13 @@ from brokers.errors import (
     InvalidValue,
     SearchTooBroad,
 )
+from brokers.instants import rfc3339
 from brokers.record import JSON
 from brokers.rest import failure_schemas as schemas
 from brokers.rest.failure_access import REPLAY, SEE, SEEN, VIEW, Reader
 from brokers.rest.instants import instant
 from brokers.rest.operation import Answer, Call, Operation
 from brokers.rest.threads import in_thread
-from brokers.rest.topics import rfc3339
 from brokers.selectors import dead_letters as selector
 from brokers.selectors.dead_letters import Consumer, DeadLetter, FailureGroup, Filter, InReplay
 

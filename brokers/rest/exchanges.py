@@ -10,12 +10,13 @@ from msgspec import Meta
 
 from brokers.access import allowed, authorize
 from brokers.errors import ExchangeNotFound, PreconditionFailed, ResourceInUse
+from brokers.instants import rfc3339
 from brokers.queues import declaring, message_input, routing, topology
 from brokers.queues import exchanges as domain
 from brokers.rest import queue_schemas as schemas
 from brokers.rest.operation import Access, Answer, Call, Operation
 from brokers.rest.threads import in_thread
-from brokers.rest.topics import PageQuery, rfc3339
+from brokers.rest.topics import PageQuery
 from brokers.selectors import exchanges as selector
 
 Flag = Annotated[Literal["0", "1", "false", "true"], Meta(description="1 or true; 0 or false")]

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from brokers.errors import InvalidName, PolicyNotFound
+from brokers.instants import rfc3339
 from brokers.models import QueuePolicy
 from brokers.queues import policies as domain
 from brokers.rest import queue_schemas as schemas
 from brokers.rest.operation import Access, Answer, Call, Operation
 from brokers.rest.queues import given
 from brokers.rest.threads import in_thread
-from brokers.rest.topics import PageQuery, rfc3339
+from brokers.rest.topics import PageQuery
 from brokers.selectors import queue_policies as selector
 
 _DESCRIBE = Access("describe", "server")

@@ -10,12 +10,13 @@ from msgspec import UNSET
 
 from brokers.access import allowed, authorize
 from brokers.errors import PreconditionFailed, QueueFull, QueueNotEmpty, QueueNotFound, ResourceInUse
+from brokers.instants import rfc3339
 from brokers.queues import declaring, lengths, moving
 from brokers.rest import queue_schemas as schemas
 from brokers.rest.exchanges import Flag, flagged
 from brokers.rest.operation import Access, Answer, Call, Operation
 from brokers.rest.threads import in_thread
-from brokers.rest.topics import PageQuery, rfc3339
+from brokers.rest.topics import PageQuery
 from brokers.selectors import queues as selector
 
 _DESCRIBE = Access("describe", "queue", "queue")

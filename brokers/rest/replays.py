@@ -24,6 +24,7 @@ from brokers.errors import (
     SearchTooBroad,
     TopicNotFound,
 )
+from brokers.instants import rfc3339
 from brokers.replays import controls, creation, plans
 from brokers.replays.request import Contents
 from brokers.rest import replay_schemas as schemas
@@ -32,7 +33,6 @@ from brokers.rest.failure_access import REPLAY, SEE, SEEN, VIEW, WRITE, Reader
 from brokers.rest.operation import Answer, Call, Operation
 from brokers.rest.replay_input import edit_of, merge_patch_of, pace_of, selection_of, target_of
 from brokers.rest.threads import in_thread
-from brokers.rest.topics import rfc3339
 from brokers.selectors import replays as selector
 from brokers.selectors.replays import ReplaySummary
 

@@ -12,12 +12,12 @@ from msgspec import Meta
 from brokers import tokens
 from brokers.access import GrantRule
 from brokers.errors import AccessDenied, InvalidValue, TokenNotFound
+from brokers.instants import rfc3339
 from brokers.models import ApiToken
 from brokers.rest import schemas
 from brokers.rest.instants import instant
 from brokers.rest.operation import Access, Answer, Call, Operation
 from brokers.rest.threads import in_thread
-from brokers.rest.topics import rfc3339
 
 _CREATE = Access("create", "token")
 _DESCRIBE = Access("describe", "token")

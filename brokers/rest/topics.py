@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import msgspec
@@ -11,6 +10,7 @@ from msgspec import UNSET, Meta
 from brokers import topic_log, topics
 from brokers.access import allowed, authorize
 from brokers.errors import InvalidName, PartitionsCannotShrink, TopicExists, TopicNotFound
+from brokers.instants import rfc3339
 from brokers.names import validate
 from brokers.rest import schemas
 from brokers.rest.operation import Access, Answer, Call, Operation
@@ -24,13 +24,6 @@ class PageQuery(msgspec.Struct):
     limit: Annotated[int, Meta(ge=1, le=1000)] = 100
     after: str = ""
     """The `next` of the page before."""
-
-
-def rfc3339(moment: datetime | None) -> str | None:
-    """An instant as answers write it, UTC with milliseconds."""
-    if moment is None:
-        return None
-    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def shown(topic: Any, partitions: int) -> schemas.Topic:

@@ -8,9 +8,10 @@ import msgspec
 
 from brokers.access import allowed
 from brokers.errors import LockNotFound
+from brokers.instants import rfc3339
 from brokers.rest.operation import Access, Answer, Call, Operation
 from brokers.rest.threads import in_thread
-from brokers.rest.topics import PageQuery, rfc3339
+from brokers.rest.topics import PageQuery
 from scheduling.locks import listing, releasing
 from scheduling.locks.listing import LockRow
 

@@ -5,9 +5,9 @@
 
 from __future__ import annotations
 
-from typing import Any
 from urllib.parse import quote
 
+import msgspec
 from msgspec import UNSET
 
 from brokers import idempotency
@@ -20,12 +20,13 @@ from brokers.errors import (
     RunNotFound,
     TaskNotFound,
 )
+from brokers.instants import rfc3339
 from brokers.rest.operation import Access, Answer, Call, Operation
 from brokers.rest.threads import in_thread
-from brokers.rest.topics import PageQuery, rfc3339
+from brokers.rest.topics import PageQuery
 from scheduling.rest import task_schemas as schemas
-from scheduling.tasks import control
-from scheduling.tasks.control import LastRun, RunInfo, TaskInfo
+from scheduling.tasks import control, task_json
+from scheduling.tasks.control import RunInfo, TaskInfo
 
 LATEST = 10
 """Runs that the description of a task shows."""
@@ -39,7 +40,7 @@ async def get_scheduled_tasks(call: Call) -> Answer:
 
     def read() -> schemas.ScheduledTaskPage:
         rows, following = control.page(call.query.after, call.query.limit, may)
-        return schemas.ScheduledTaskPage([schemas.ScheduledTask(**_fields(row)) for row in rows], following)
+        return schemas.ScheduledTaskPage(list(map(_task, rows)), following)
 
     return Answer(body=await in_thread(read))
 
@@ -120,67 +121,21 @@ async def get_task_run(call: Call) -> Answer:
 
 def _described(name: str) -> schemas.DescribedTask:
     task = control.get(name)
-    return schemas.DescribedTask(
-        **_fields(task),
-        upcoming=[rfc3339(due) or "" for due in task.upcoming()],
-        last_runs=[_summary(each) for each in control.history(name, limit=LATEST)],
-    )
+    runs = control.history(name, limit=LATEST)
+    more = {"upcoming": list(map(rfc3339, task.upcoming())), "last_runs": list(map(task_json.of_run, runs))}
+    return msgspec.convert(task_json.of_task(task) | more, schemas.DescribedTask)
 
 
-def _fields(task: TaskInfo) -> dict[str, Any]:
-    lock = task.options.get("lock")
-    return {
-        "name": task.name,
-        "source": task.source,
-        "kind": task.kind,
-        "spec": task.spec,
-        "schedule": task.words(),
-        "declared": task.is_declared,
-        "paused": task.paused,
-        "note": task.note,
-        "overlap": task.overlap,
-        "misfire": task.misfire,
-        "timeout_ms": task.options.get("timeout_ms"),
-        "jitter_ms": task.options.get("jitter_ms") or 0,
-        "lock": None if lock is None else schemas.TaskLock(**lock),
-        "next_due": None if task.paused or not task.is_declared else rfc3339(task.next_due),
-        "last_run": None if task.last_run is None else _latest(task.last_run),
-    }
-
-
-def _latest(run: LastRun) -> schemas.LatestRun:
-    return schemas.LatestRun(
-        id=run.id,
-        state=run.state,  # type: ignore[arg-type]
-        due_at=rfc3339(run.due_at) or "",
-        started_at=rfc3339(run.started_at),
-        ended_at=rfc3339(run.ended_at),
-        error=run.error,
-        process=run.process,
-    )
-
-
-def _run_fields(run: RunInfo) -> dict[str, Any]:
-    return {
-        "id": run.id,
-        "state": run.state,
-        "trigger": run.trigger,
-        "due_at": rfc3339(run.due_at),
-        "started_at": rfc3339(run.started_at),
-        "ended_at": rfc3339(run.ended_at),
-        "attempts": run.attempts,
-        "error": run.error,
-        "process": run.process,
-        "requested_by": run.called_by,
-    }
+def _task(task: TaskInfo) -> schemas.ScheduledTask:
+    return msgspec.convert(task_json.of_task(task), schemas.ScheduledTask)
 
 
 def _summary(run: RunInfo) -> schemas.TaskRunSummary:
-    return schemas.TaskRunSummary(**_run_fields(run))
+    return msgspec.convert(task_json.of_run(run), schemas.TaskRunSummary)
 
 
 def _whole(run: RunInfo) -> schemas.TaskRun:
-    return schemas.TaskRun(**_run_fields(run), result=run.result)
+    return msgspec.convert(task_json.of_run(run) | {"result": run.result}, schemas.TaskRun)
 
 
 # -- operations -------------------------------------------------------------------------------------------------------

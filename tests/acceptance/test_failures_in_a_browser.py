@@ -6,19 +6,17 @@ cancelled. No page may break the content security policy, throw in a script, or 
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, expect
 
+from tests.acceptance.chromium import chromium, needs_chromium
 from tests.acceptance.embedded_server import until
 from tests.server import ADMIN_PASSWORD, Server, fresh_database, running
 
-CHROMIUM = Path(os.environ.get("CHROMIUM", "/usr/bin/chromium"))
 SECONDS = 20_000
 FLIGHT = {
     "carrier": "EV",
@@ -33,7 +31,7 @@ FLIGHT = {
 pytestmark = [
     pytest.mark.browser,
     pytest.mark.timeout(180),
-    pytest.mark.skipif(not CHROMIUM.exists(), reason=f"no Chromium at {CHROMIUM}: apt-get install chromium"),
+    needs_chromium,
 ]
 
 Open = Callable[..., BrowserContext]
@@ -49,12 +47,8 @@ def failing() -> Iterator[Server]:
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     """Chromium."""
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(
-            executable_path=CHROMIUM, args=["--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu"]
-        )
-        yield chromium
-        chromium.close()
+    with chromium() as started:
+        yield started
 
 
 @pytest.fixture

@@ -9,26 +9,24 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import threading
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import httpx
 import psycopg
 import pytest
-from playwright.sync_api import Browser, BrowserContext, CDPSession, Page, expect, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, CDPSession, Page, expect
 
 from realtime import positions
+from tests.acceptance.chromium import chromium, needs_chromium
 from tests.acceptance.embedded_server import WEB, EmbeddedServer, embedded_server, until
 from tests.live_client import parse
 from tests.server import ADMIN_PASSWORD
 
-CHROMIUM = Path(os.environ.get("CHROMIUM", "/usr/bin/chromium"))
 SHOWN = 40
 BLOCKED = """
     window.WebSocket = class {
@@ -47,7 +45,7 @@ LOST = ("WebSocket connection to", "net::ERR_", "the server responded with a sta
 
 pytestmark = [
     pytest.mark.browser,
-    pytest.mark.skipif(not CHROMIUM.exists(), reason=f"no Chromium at {CHROMIUM}: apt-get install chromium"),
+    needs_chromium,
 ]
 
 Place = tuple[int, int]
@@ -155,12 +153,8 @@ def faults() -> list[str]:
 @pytest.fixture
 def browser() -> Iterator[Browser]:
     """Chromium."""
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(
-            executable_path=CHROMIUM, args=["--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu"]
-        )
-        yield chromium
-        chromium.close()
+    with chromium() as started:
+        yield started
 
 
 @pytest.fixture

@@ -5,26 +5,25 @@ No page may break the content security policy, throw in a script, or scroll side
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
-from pathlib import Path
 from urllib.parse import quote
 
 import pytest
 from django.conf import LazySettings
 from django.contrib.auth.models import User
 from django.db import connection
-from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, expect
 from pytest_django.live_server_helper import LiveServer
 
-CHROMIUM = Path(os.environ.get("CHROMIUM", "/usr/bin/chromium"))
+from tests.acceptance.chromium import chromium, needs_chromium
+
 PASSWORD = "correct-horse-battery"
 LONG = "nightly:" + "of-much-length." * 3 + "<b>\u202ex"
 
 pytestmark = [
     pytest.mark.browser,
     pytest.mark.timeout(180),
-    pytest.mark.skipif(not CHROMIUM.exists(), reason=f"no Chromium at {CHROMIUM}: apt-get install chromium"),
+    needs_chromium,
 ]
 
 LOCKS = (
@@ -56,12 +55,8 @@ def address(live_server: LiveServer, settings: LazySettings) -> Iterator[str]:
 @pytest.fixture
 def browser(address: str) -> Iterator[Browser]:
     """Chromium, closed again before the database is emptied."""
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(
-            executable_path=CHROMIUM, args=["--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu"]
-        )
-        yield chromium
-        chromium.close()
+    with chromium() as started:
+        yield started
 
 
 def sign_in(context: BrowserContext) -> Page:

@@ -5,20 +5,18 @@ No page may break the content security policy, throw in a script, or scroll side
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 from django.conf import LazySettings
 from django.contrib.auth.models import User
-from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, expect
 from pytest_django.live_server_helper import LiveServer
 
 from brokers.queues import claims, declaring, sending, topology
+from tests.acceptance.chromium import chromium, needs_chromium
 
-CHROMIUM = Path(os.environ.get("CHROMIUM", "/usr/bin/chromium"))
 PASSWORD = "correct-horse-battery"
 HOSTILE = "</pre><script>document.title='taken over'</script><img src=x onerror=\"document.title='taken over'\">\u202e"
 LONG = "a-name." + "of-much-length." * 15
@@ -26,7 +24,7 @@ LONG = "a-name." + "of-much-length." * 15
 pytestmark = [
     pytest.mark.browser,
     pytest.mark.timeout(180),
-    pytest.mark.skipif(not CHROMIUM.exists(), reason=f"no Chromium at {CHROMIUM}: apt-get install chromium"),
+    needs_chromium,
 ]
 
 Open = Callable[..., BrowserContext]
@@ -86,12 +84,8 @@ def address(live_server: LiveServer, settings: LazySettings) -> str:
 @pytest.fixture
 def browser(address: str) -> Iterator[Browser]:
     """Chromium, closed again before the database is emptied."""
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(
-            executable_path=CHROMIUM, args=["--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu"]
-        )
-        yield chromium
-        chromium.close()
+    with chromium() as started:
+        yield started
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ from django.db.models import prefetch_related_objects
 from brokers import audit, terminal, tokens
 from brokers.access import GrantRule
 from brokers.errors import InvalidValue, NotFound, shown
+from brokers.instants import rfc3339
 from brokers.models import ApiToken
 from brokers.terminal import Output, TerminalCommand
 
@@ -179,7 +180,7 @@ def _as_json(token: ApiToken) -> dict[str, Any]:
             }
             for grant in token.grants.all()
         ],
-        "created_at": terminal.rfc3339(token.created_at),
-        "expires_at": terminal.rfc3339(token.expires_at),
-        "last_used_at": terminal.rfc3339(token.last_used_at),
+        "created_at": rfc3339(token.created_at),
+        "expires_at": rfc3339(token.expires_at),
+        "last_used_at": rfc3339(token.last_used_at),
     }

@@ -8,6 +8,7 @@ from typing import Any
 
 from brokers import audit, declarations, terminal, topics
 from brokers.errors import InvalidValue
+from brokers.instants import rfc3339
 from brokers.selectors import topics as selector
 from brokers.selectors.topics import TopicDetail, TopicSummary
 from brokers.terminal import Output, TerminalCommand, whole_number
@@ -124,7 +125,7 @@ def _summary(topic: TopicSummary) -> dict[str, Any]:
         "publish_rate": round(topic.publish_rate, 3),
         "retention_ms": topic.retention_ms,
         "cleanup_policy": topic.cleanup_policy,
-        "created_at": terminal.rfc3339(topic.created_at),
+        "created_at": rfc3339(topic.created_at),
     }
 
 

@@ -6,7 +6,8 @@ from argparse import ArgumentParser
 from typing import Any
 
 from brokers import audit, terminal
-from brokers.terminal import Output, TerminalCommand, instant, rfc3339
+from brokers.instants import rfc3339
+from brokers.terminal import Output, TerminalCommand, instant
 from scheduling.locks import listing, releasing
 from scheduling.locks.listing import LockRow
 

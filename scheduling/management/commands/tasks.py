@@ -10,9 +10,10 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 
 from brokers import audit, terminal
-from brokers.terminal import Output, TerminalCommand, duration, instant, rfc3339
-from scheduling.tasks import control
-from scheduling.tasks.control import LastRun, RunInfo, TaskInfo
+from brokers.instants import rfc3339
+from brokers.terminal import Output, TerminalCommand, duration, instant
+from scheduling.tasks import control, task_json
+from scheduling.tasks.control import RunInfo, TaskInfo
 
 _PAGE: Final = 1000
 LATEST: Final = 10
@@ -66,7 +67,7 @@ def _list(output: Output) -> None:
         page, after = control.page(after, _PAGE)
         found += page
     for task in found:
-        output.json(_task_json(task))
+        output.json(task_json.of_task(task))
     output.table(
         ("Task", "Schedule", "State", "Next", "Last run", "Ended"),
         [
@@ -89,8 +90,8 @@ def _show(output: Output, name: str) -> None:
     runs = control.history(name, limit=LATEST)
     upcoming = task.upcoming()
     output.json(
-        _task_json(task)
-        | {"upcoming": [rfc3339(due) for due in upcoming], "last_runs": [_run_json(each) for each in runs]}
+        task_json.of_task(task)
+        | {"upcoming": [rfc3339(due) for due in upcoming], "last_runs": [task_json.of_run(each) for each in runs]}
     )
     lock = task.options.get("lock")
     timeout = task.options.get("timeout_ms")
@@ -131,11 +132,11 @@ def _run(output: Output, name: str, *, wait: bool, timeout: float | None) -> boo
     number = control.run_now(name, actor=audit.COMMAND)
     output.line(f"run {number} of {name} is asked for")
     if not wait:
-        output.json(_run_json(control.run(name, number)))
+        output.json(task_json.of_run(control.run(name, number)))
         return True
     output.flush()
     run = _ended(name, number, timeout)
-    output.json(_run_json(run) | {"result": run.result})
+    output.json(task_json.of_run(run) | {"result": run.result})
     if run.state in OPEN:
         output.line(f"run {number} has not ended yet: {run.state}")
     else:
@@ -185,48 +186,3 @@ def _took(run: RunInfo) -> str:
 def _last_line(error: str) -> str:
     lines = error.strip().splitlines()
     return lines[-1] if lines else ""
-
-
-def _task_json(task: TaskInfo) -> dict[str, Any]:
-    return {
-        "name": task.name,
-        "source": task.source,
-        "kind": task.kind,
-        "spec": task.spec,
-        "schedule": task.words(),
-        "declared": task.is_declared,
-        "paused": task.paused,
-        "note": task.note,
-        "overlap": task.overlap,
-        "misfire": task.misfire,
-        "options": task.options,
-        "next_due": rfc3339(_next_due(task)),
-        "last_run": None if task.last_run is None else _last_json(task.last_run),
-    }
-
-
-def _last_json(run: LastRun) -> dict[str, Any]:
-    return {
-        "id": run.id,
-        "state": run.state,
-        "due_at": rfc3339(run.due_at),
-        "started_at": rfc3339(run.started_at),
-        "ended_at": rfc3339(run.ended_at),
-        "error": run.error,
-        "process": run.process,
-    }
-
-
-def _run_json(run: RunInfo) -> dict[str, Any]:
-    return {
-        "id": run.id,
-        "state": run.state,
-        "trigger": run.trigger,
-        "due_at": rfc3339(run.due_at),
-        "started_at": rfc3339(run.started_at),
-        "ended_at": rfc3339(run.ended_at),
-        "attempts": run.attempts,
-        "error": run.error,
-        "process": run.process,
-        "requested_by": run.called_by,
-    }
