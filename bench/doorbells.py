@@ -26,7 +26,7 @@ END_EACH_SECONDS = 1.0
 
 @dataclass(frozen=True)
 class Ring:
-    """One message: when it came, by the system's clock in seconds, and its only argument, a run's id."""
+    """One run's id in a message, and when that came, by the system's clock in seconds."""
 
     at: float
     run: int
@@ -52,7 +52,7 @@ class Doorbell:
         """What has come, after a tenth of a second at most."""
         answer = self._client.blmpop(WAIT_SECONDS, 1, self._queue, direction="RIGHT", count=AT_ONCE)
         at = time.time()
-        rings = [Ring(at, run_of(text)) for text in answer[1]] if answer else []
+        rings = [Ring(at, run) for text in answer[1] for run in runs_of(text)] if answer else []
         self._not_ended += [ring.run for ring in rings]
         if len(rings) < AT_ONCE // 10 and time.monotonic() - self._ended_at >= END_EACH_SECONDS:
             self._end()
@@ -79,7 +79,7 @@ class Doorbell:
         self._ended_at = time.monotonic()
 
 
-def run_of(text: Any) -> int:
-    """The argument of a message as Celery and kombu write them."""
+def runs_of(text: Any) -> list[int]:
+    """The arguments of a message as Celery and kombu write them."""
     arguments, _, _ = json.loads(base64.b64decode(json.loads(text)["body"]))
-    return int(arguments[0])
+    return [int(argument) for argument in arguments]

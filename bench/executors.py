@@ -30,7 +30,7 @@ Submit = Callable[[], Future[Any]]
 
 def measure(extent: Extent) -> Iterator[Measurement]:
     """Submitting many, and one after the other."""
-    name = "bench"
+    name, short = "bench", extent.in_short_rounds()
     executor = Executor(name, core=THREADS, queue_capacity=TASKS)
     decorated = background(executor=name)(nothing)
     pool = Pool(Definition(name, THREADS, THREADS, TASKS, "bare-", "abort"), NoCare(), lambda task, error: None)
@@ -48,7 +48,7 @@ def measure(extent: Extent) -> Iterator[Measurement]:
             REFERENCE: lambda: standard.submit(nothing),
         }
         for what, stepping in (("submitted together", together), ("one after the other", in_turn)):
-            speeds = speeds_of({each: stepping(submit) for each, submit in submits.items()}, extent)
+            speeds = speeds_of({each: stepping(submit) for each, submit in submits.items()}, short)
             reference = speeds.pop(REFERENCE)
             for each, values in speeds.items():
                 yield Measurement(

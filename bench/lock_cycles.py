@@ -34,7 +34,7 @@ def measure(extent: Extent) -> Iterator[Measurement]:
             "the lock's two statements": _statements,
             REFERENCE: lambda: _bare(conn),
         }
-        speeds = speeds_of(steps, extent)
+        speeds = speeds_of(steps, extent.in_short_rounds())
         conn.execute("drop table bench_lock")
     connections.close()
     reference = speeds.pop(REFERENCE)

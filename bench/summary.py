@@ -48,7 +48,7 @@ def text(document: dict[str, Any]) -> str:
         "| --- | --- | --- | --- | --- | --- |",
         *(_row(one) for one in found if one["goal"] is not None),
         "",
-        "Latency at 1,000 single records a second over REST:",
+        "Latencies, at the rates named:",
         "",
         *(_latency(one) for one in found if one["unit"] == "ms"),
     ]

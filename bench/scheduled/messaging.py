@@ -26,7 +26,7 @@ def name(number: int) -> str:
 
 
 for _number in range(TASKS):
-    scheduled(fixed_rate="PT1H", initial_delay="PT1H", name=name(_number), overlap="allow")(nothing)
+    scheduled(fixed_rate="PT1H", initial_delay="PT1H", name=name(_number))(nothing)
 
 scheduled(fixed_rate="PT0.1S", initial_delay="PT1H", name=OFTEN, overlap="allow")(nothing)
 

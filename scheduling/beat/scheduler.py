@@ -92,7 +92,8 @@ class Scheduler(DatabaseScheduler):  # type: ignore[misc]  # the library has no 
                 log.warning("the database is away", extra={"error": error.detail})
             self._is_away, self._next, self._read_at, self._swept_at = True, [], 0.0, 0.0
             seconds = AWAY_SECONDS
-        if signal.sigtimedwait(STOPPING, seconds) is not None:
+        told = signal.sigtimedwait(STOPPING, seconds)
+        if told is not None and told.si_signo in STOPPING:  # Python answers nonsense after SIGSTOP and SIGCONT
             raise SystemExit
         return 0.0
 

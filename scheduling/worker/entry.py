@@ -10,6 +10,7 @@ from brokers import declarations
 from scheduling.celery_app import TASK, app
 from scheduling.executors import reporter
 from scheduling.worker.performing import Performer
+from scheduling.worker.several import Several
 
 END_SECONDS: Final = 4.5
 """What executors have at the end of a process: less than `up` waits before it kills."""
@@ -19,11 +20,14 @@ _performers: list[Performer] = []
 
 
 @app.task(name=TASK, ignore_result=True, acks_late=True)  # type: ignore[untyped-decorator]  # the library has no types
-def run(run: int) -> None:
-    """Does the run of that id, unless somebody else does."""
+def run(*runs: int) -> None:
+    """Does the runs of these ids, unless somebody else does."""
     if not _performers:
         _performers.append(Performer())
-    _performers[0].perform(run)
+    if len(runs) == 1:
+        _performers[0].perform(runs[0])
+    else:
+        Several(runs).perform(_performers[0].perform)
 
 
 @signals.worker_init.connect  # type: ignore[untyped-decorator]

