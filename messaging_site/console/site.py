@@ -233,6 +233,7 @@ class ConsoleSite(AdminSite):
             route("tasks/<schedule:schedule>/run/", tasks.run_now, "task-run-now"),
             route("tasks/<schedule:schedule>/pause/", tasks.pause, "task-pause"),
             route("tasks/<schedule:schedule>/resume/", tasks.resume, "task-resume"),
+            route("tasks/<schedule:schedule>/skip/", tasks.skip, "task-skip"),
             route("executors/", executors.listing, "executors"),
             route("locks/", locks.listing, "locks"),
             route("locks/release/", locks.release, "lock-release"),

@@ -16,7 +16,7 @@ from django.urls import reverse
 from django.utils.http import url_has_allowed_host_and_scheme
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
-from brokers.errors import LockNotFound
+from brokers.errors import BrokerError, Conflict, LockNotFound
 from messaging_site.console import formatting, stack_trace, task_words
 from messaging_site.console.failure_words import Word
 from messaging_site.console.permissions import actor, may, requires
@@ -69,6 +69,8 @@ class RunRow:
     state: Word
     reason: str
     """Why it did not succeed, in a line."""
+    is_ahead: bool
+    """It was skipped before its time."""
 
 
 @require_safe
@@ -226,7 +228,7 @@ def _lock_row(request: HttpRequest, card: Card) -> LockRow | None:
 
 
 def _run_row(run: RunLine) -> RunRow:
-    return RunRow(run, task_words.RUN_STATES[run.state], _reason(run))
+    return RunRow(run, task_words.RUN_STATES[run.state], _reason(run), run.due_at > datetime.now(UTC))
 
 
 def _reason(run: RunLine) -> str:
@@ -310,6 +312,21 @@ def resume(request: HttpRequest, schedule: str) -> HttpResponse:
         messages.success(
             request, f"{formatting.visible(schedule)} is resumed. What was due meanwhile is not made good."
         )
+    return _back(request, schedule)
+
+
+@require_POST
+@requires("alter", "schedule")
+def skip(request: HttpRequest, schedule: str) -> HttpResponse:
+    """Leaves out the due time that the page showed as the next."""
+    try:
+        due = datetime.fromisoformat(request.POST.get("due", ""))
+        later = control.skip_next(schedule, due, actor=actor(request))
+    except (ValueError, Conflict, InvalidSchedule) as error:
+        why = error.detail if isinstance(error, BrokerError) else "it is not known which due time was meant"
+        messages.warning(request, f"Nothing was skipped: {formatting.visible(why)}.")
+    else:
+        messages.success(request, f"{due:%Y-%m-%d %H:%M:%S} is left out. The next is {later:%Y-%m-%d %H:%M:%S} UTC.")
     return _back(request, schedule)
 
 

@@ -97,6 +97,20 @@ set paused = %(paused)s, note = %(note)s, next_due = %(next_due)s
 where name = %(name)s
 returning id
 
+-- name: skip_next  moves a task past the due time that comes next, and keeps that as a run that was skipped
+with moved as (
+    update scheduling_scheduledtask set next_due = %(later)s::timestamptz
+    where name = %(name)s and next_due = %(due)s::timestamptz and not paused and is_declared
+    returning id, name, overlap
+)
+insert into scheduling_run (task_id, due_at, trigger, function, state, is_exclusive, fired_by, next_at, ended_at, error,
+                            attempts, losses, process, called_by)
+select id, %(due)s::timestamptz, 'schedule', name, 'skipped', overlap <> 'allow', '', %(due)s::timestamptz,
+       clock_timestamp(), %(why)s, 0, 0, '', %(who)s
+from moved
+on conflict (task_id, due_at) do nothing
+returning id
+
 -- name: lock_task  for a change
 select kind, spec, paused, note, next_due, clock_timestamp() from scheduling_scheduledtask where name = %s for update
 

@@ -19,7 +19,8 @@ from django.db import transaction
 from brokers import audit
 from brokers.audit import Actor
 from brokers.database import sync_cursor
-from brokers.errors import shown
+from brokers.errors import Conflict, shown
+from brokers.instants import rfc3339
 from scheduling import announcing, runs
 from scheduling.doorbell import doorbell
 from scheduling.errors import InvalidSchedule, RunNotFound, TaskNotFound
@@ -187,6 +188,29 @@ def set_paused(name: str, paused: bool | None = None, note: str | None = None, *
     return True
 
 
+def skip_next(name: str, due: datetime, *, actor: Actor) -> datetime:
+    """Leaves out the due time that comes next; answers the one after it. The history has it as skipped.
+
+    Raises `TaskNotFound`, `InvalidSchedule` for a task that is due one time only, and `Conflict` when `due` is not, or
+    not any more, what comes next.
+    """
+    with transaction.atomic(), sync_cursor() as cursor:
+        row = cursor.execute(store.SQL.lock_task, (name,)).fetchone()
+        if row is None:
+            raise _not_found(name)
+        kind, spec, _, _, next_due, now = row
+        if due != next_due:
+            raise _another(name, due)
+        later = triggers.skipped(triggers.from_spec(kind, json.loads(spec)), due, now)
+        who = actor.principal[:MAX_WHO]
+        parameters = {"name": name, "due": due, "later": later, "why": f"skipped by {who}", "who": who}
+        if cursor.execute(store.SQL.skip_next, parameters).fetchone() is None:
+            raise _another(name, due)
+        audit.record(actor, "skip", "schedule", name, {"due": rfc3339(due), "next": rfc3339(later)})
+        transaction.on_commit(announcing.tasks_changed, robust=True)
+    return later
+
+
 def _tasks(parameters: dict[str, Any]) -> list[TaskInfo]:
     with sync_cursor() as cursor:
         rows = cursor.execute(store.SQL.page, parameters | {"error": ERROR_END}).fetchall()
@@ -201,6 +225,10 @@ def _task(row: tuple[Any, ...]) -> TaskInfo:
 
 def _run(row: tuple[Any, ...]) -> RunInfo:
     return RunInfo(*[*row[:8], None if row[8] is None else json.loads(row[8]), *row[9:]])
+
+
+def _another(name: str, due: datetime) -> Conflict:
+    return Conflict(f"{due.isoformat()} is not when {shown(name)} is due next; look again")
 
 
 def _not_found(name: str) -> TaskNotFound:

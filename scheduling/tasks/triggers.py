@@ -194,6 +194,16 @@ def resumed(trigger: Trigger, next_due: datetime | None, now: datetime) -> datet
     return trigger.after(next_due, now)
 
 
+def skipped(trigger: Trigger, due: datetime, now: datetime) -> datetime:
+    """The due time after one that is left out. Raises `InvalidSchedule` where no other would come."""
+    if isinstance(trigger, FixedDelay):
+        return due + timedelta(milliseconds=trigger.delay_ms)
+    later = trigger.after(due, now)
+    if later is None:
+        raise InvalidSchedule("it is due this one time only; pause it instead")
+    return later
+
+
 def upcoming(trigger: Trigger, next_due: datetime | None, count: int) -> list[datetime]:
     """The next due times, for people; what depends on runs that have not ended is left out."""
     found: list[datetime] = []

@@ -87,6 +87,7 @@ OWN_ROUTES = {
     "task-run-now",
     "task-pause",
     "task-resume",
+    "task-skip",
     "executors",
     "locks",
     "lock-release",

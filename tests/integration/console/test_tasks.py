@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -322,6 +323,24 @@ def test_a_task_is_paused_with_a_note_and_resumed(admin: Client) -> None:
     operations = AuditEntry.objects.filter(resource_type="schedule").order_by("id").values_list("operation", "resource")
     assert list(operations) == [("pause", "daily-report"), ("resume", "daily-report")]
     assert admin.get("/admin/tasks/daily-report/pause/").status_code == 405
+
+
+def test_the_next_due_time_is_skipped_and_only_the_one_that_was_shown(admin: Client) -> None:
+    task = a_task()
+    page = admin.get(url(task.name)).content.decode()
+    (shown,) = re.findall(r'name="due" value="([^"]+)"', page)
+    page = admin.post("/admin/tasks/daily-report/skip/", {"due": shown}, follow=True).content.decode()
+    assert "is left out. The next is" in page
+    due = task.next_due
+    task.refresh_from_db()
+    later = task.next_due
+    assert due is not None
+    assert later is not None
+    assert due < later
+    for again in (shown, "", "yesterday", "2026-01-01", "9999-12-31T23:59:59+00:00", "0001-01-01T00:00:00+14:00"):
+        page = admin.post("/admin/tasks/daily-report/skip/", {"due": again}, follow=True).content.decode()
+        assert "Nothing was skipped" in page
+    assert Run.objects.filter(task=task, state="skipped").count() == 1
 
 
 def test_any_name_has_its_pages(admin: Client) -> None:

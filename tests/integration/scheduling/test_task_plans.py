@@ -154,6 +154,8 @@ def statements(large: Large) -> Iterator[tuple[str, LiteralString, Any, int]]:
     yield "one task", store.SQL.page, {"after": "", "name": "task-7", "limit": 1, "error": 100}, 40
     yield "lock", store.SQL.lock_task, ("task-7",), 40
     yield "pause", store.SQL.set_paused, {"name": "task-7", "paused": True, "note": "", "next_due": now}, 60
+    skipped = {"name": "task-8", "due": now, "later": now, "why": "", "who": ""}
+    yield "skip", store.SQL.skip_next, skipped, 60
     yield "history", store.SQL.history, {"name": "task-2", "before": 2**62, "limit": 50, "error": 100}, 300
     yield "a run", store.SQL.run, {"name": "task-2", "run": running}, 40
     yield "an operators call", store.SQL.operators_call, (queued,), 40

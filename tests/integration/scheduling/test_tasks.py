@@ -9,6 +9,7 @@ from datetime import timedelta
 import pytest
 
 from brokers.audit import Actor
+from brokers.errors import Conflict
 from brokers.models import AuditEntry
 from scheduling import runs, scheduled
 from scheduling.beat.leadership import Leadership
@@ -327,6 +328,39 @@ def test_a_paused_task_is_not_due_and_does_not_make_good_for_the_pause(
     entries = AuditEntry.objects.filter(resource_type="schedule", resource="hourly").order_by("id")
     assert [(entry.principal, entry.operation) for entry in entries] == [("admin", "pause"), ("admin", "resume")]
     assert entries[0].details == {"before": "", "note": "for a while"}
+
+
+def test_the_next_due_time_is_left_out_once_and_the_history_says_so(
+    monkeypatch: pytest.MonkeyPatch, database: Database, leads: Leadership
+) -> None:
+    with declaring(monkeypatch):
+        scheduled(fixed_rate="PT1H", initial_delay="PT1H", name="hourly")(work)
+        scheduled(fixed_delay="PT1M", initial_delay="PT1H", name="pausing")(work)
+    for name, later in (("hourly", timedelta(hours=1)), ("pausing", timedelta(minutes=1))):
+        due = database.task(name, "next_due")
+        assert control.skip_next(name, due, actor=ADMIN) == due + later == database.task(name, "next_due")
+        (run,) = control.history(name)
+        assert (run.state, run.due_at, run.error, run.called_by) == ("skipped", due, "skipped by admin", "admin")
+        with pytest.raises(Conflict, match="look again"):
+            control.skip_next(name, due, actor=ADMIN)
+        assert [entry.operation for entry in AuditEntry.objects.filter(resource=name)] == ["skip"]
+    database.make_due("hourly")
+    assert len(database.fire(leads)) == 1, "the one after it is fired"
+
+
+def test_what_is_paused_or_due_one_time_only_cannot_be_skipped(
+    monkeypatch: pytest.MonkeyPatch, database: Database
+) -> None:
+    with declaring(monkeypatch):
+        scheduled(initial_delay="PT1H", name="once")(work)
+        scheduled(fixed_rate="PT1H", name="hourly")(work)
+    with pytest.raises(InvalidSchedule, match="one time only"):
+        control.skip_next("once", database.task("once", "next_due"), actor=ADMIN)
+    control.set_paused("hourly", True, actor=ADMIN)
+    with pytest.raises(Conflict):
+        control.skip_next("hourly", database.task("hourly", "next_due"), actor=ADMIN)
+    with pytest.raises(TaskNotFound):
+        control.skip_next("nobody", database.task("hourly", "next_due"), actor=ADMIN)
 
 
 def test_a_task_runs_when_an_operator_says_so(
