@@ -9,7 +9,11 @@ import os
 import socket
 import time
 import uuid
-from typing import Protocol
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final, Protocol
+
+import psycopg
 
 from brokers.database import acquire, sync_cursor
 from brokers.sql import load
@@ -18,6 +22,8 @@ SQL = load("processes")
 
 RENEW_SECONDS = 3.0
 STALE_SECONDS = 10.0
+FORGOTTEN_SECONDS: Final = 60.0
+MOST_LISTED: Final = 500
 
 
 class Attendant(Protocol):
@@ -63,6 +69,14 @@ class Heartbeat:
         with sync_cursor() as cursor:
             cursor.execute(SQL.beat, self._row)
 
+    def beat_by(self, cursor: psycopg.Cursor[Any]) -> None:
+        """`beat` on a connection of the caller's."""
+        cursor.execute(SQL.beat, self._row)
+
+    def end_by(self, cursor: psycopg.Cursor[Any]) -> None:
+        """`end` on a connection of the caller's."""
+        cursor.execute(SQL.end, self._row[:1])
+
     async def abeat(self) -> None:
         """`beat` on the pool."""
         async with acquire() as conn:
@@ -86,8 +100,27 @@ def live(kind: str) -> int:
     return int(row[0]) if row else 0
 
 
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """A process that was heard of within about a minute."""
+
+    kind: str
+    """`web`, `listener`, `beat` or `task worker`."""
+    host: str
+    pid: int
+    started_at: datetime
+    silent_seconds: float
+    """Since it was last heard of, by the database's clock."""
+
+
+def listed() -> list[Listed]:
+    """Processes of all servers, `MOST_LISTED` at most, also those that have fallen silent and are not forgotten yet."""
+    with sync_cursor() as cursor:
+        return [Listed(*row) for row in cursor.execute(SQL.listed, (MOST_LISTED,)).fetchall()]
+
+
 def purge() -> int:
     """Forgets processes that have been silent for a minute; says how many."""
     with sync_cursor() as cursor:
-        cursor.execute(SQL.purge, (60.0,))
+        cursor.execute(SQL.purge, (FORGOTTEN_SECONDS,))
         return cursor.rowcount

@@ -10,5 +10,11 @@ delete from brokers_process where id = %s::uuid
 select count(*) from brokers_process
 where kind = %s::text and beat_at > clock_timestamp() - %s::float8 * interval '1 second'
 
+-- name: listed  all processes that were heard of lately, and seconds since then
+select kind, host, pid, started_at, extract(epoch from clock_timestamp() - beat_at)::float8
+from brokers_process
+order by kind, host, pid, id
+limit %s
+
 -- name: purge  removes processes not heard of for long
 delete from brokers_process where beat_at < clock_timestamp() - %s::float8 * interval '1 second'

@@ -8,13 +8,16 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.views.decorators.http import require_safe
 
+from brokers import processes
+from brokers.errors import LockNotFound
+from brokers.processes import STALE_SECONDS, Listed
 from messaging_site.console import task_words
 from messaging_site.console.failure_words import Word
 from messaging_site.console.permissions import authorize, requires
@@ -23,6 +26,8 @@ from scheduling.call_board import CallLine
 from scheduling.executors import reports
 from scheduling.executors.definition import Figures
 from scheduling.executors.reports import ExecutorSummary, ProcessExecutors
+from scheduling.locks import listing as lock_reads
+from scheduling.tasks.store import BEAT_LOCK
 
 RESOURCE: Final = ("server", "")
 """What a permission on executors is granted on, as over REST."""
@@ -33,6 +38,9 @@ CALL_FILTERS: Final = (("", "Latest"), ("open", "Running and waiting"), ("dead",
 
 HEALTHY: Final = Word("ok", "ok", "Healthy")
 LATE: Final = Word("clock", "warn", "Late")
+LOST: Final = Word("stop", "bad", "Lost")
+LOST_SECONDS: Final = 30.0
+"""A process that was silent for so long is taken for killed; a minute after its last word it is forgotten."""
 UNUSED: Final = Word("ring", "mute", "Unused")
 IDLE: Final = Word("ring", "mute", "Idle")
 WORKING: Final = Word("info", "info", "Working")
@@ -83,6 +91,17 @@ class Process:
 
 
 @dataclass(frozen=True, slots=True)
+class ProcessRow:
+    """A process of some server as a line."""
+
+    process: Listed
+    health: Word
+    heard_at: datetime
+    leads: bool
+    """It is the beat that fires."""
+
+
+@dataclass(frozen=True, slots=True)
 class CallRow:
     """One call of a durable function as a line."""
 
@@ -104,6 +123,7 @@ def listing(request: HttpRequest) -> HttpResponse:
         "crumbs": [("Runtime", None), ("Executors", None)],
         "rows": [_row(each, each.processes, _is_full(found, each.name)) for each in summed],
         "processes": [_process(each) for each in found],
+        "living": _living(),
         "active": sum(each.active for each in summed),
         "threads": sum(each.threads for each in summed),
         "queued": sum(each.queued for each in summed),
@@ -113,6 +133,28 @@ def listing(request: HttpRequest) -> HttpResponse:
         "rejected": sum(each.rejected for each in summed),
     }
     return render(request, "console/executors/list.html", context | _calls(request))
+
+
+def _living() -> list[ProcessRow]:
+    now, leader = datetime.now(UTC), _leader()
+    return [
+        ProcessRow(
+            each,
+            HEALTHY if each.silent_seconds < STALE_SECONDS else LATE if each.silent_seconds < LOST_SECONDS else LOST,
+            now - timedelta(seconds=each.silent_seconds),
+            each.kind == "beat" and leader.startswith(f"{each.host}:{each.pid}:"),
+        )
+        for each in processes.listed()
+    ]
+
+
+def _leader() -> str:
+    """The beat that leads, as its lock names it; empty when none does."""
+    try:
+        lock = lock_reads.get(BEAT_LOCK)
+    except LockNotFound:
+        return ""
+    return lock.locked_by if lock.is_held else ""
 
 
 def _is_full(found: Sequence[ProcessExecutors], name: str) -> bool:

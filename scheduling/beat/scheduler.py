@@ -19,6 +19,7 @@ from typing import Any, Final
 from django_celery_beat.schedulers import DatabaseScheduler
 
 from brokers.errors import Unavailable
+from brokers.processes import RENEW_SECONDS, Heartbeat
 from scheduling import announcing, metrics, runs
 from scheduling.beat import mirror, sweeping
 from scheduling.beat.clock import DatabaseClock
@@ -61,6 +62,8 @@ class Scheduler(DatabaseScheduler):  # type: ignore[misc]  # the library has no 
         self._swept_at = 0.0
         self._mirror = mirror.Mirror()
         self._is_away = False
+        self._heartbeat = Heartbeat("beat")
+        self._said_at = 0.0
         super().__init__(*args, **kwargs)
         self.max_interval = 1.0
 
@@ -74,6 +77,8 @@ class Scheduler(DatabaseScheduler):  # type: ignore[misc]  # the library has no 
         """Lets another beat lead at once."""
         try:
             self._leads.resign()
+            with self._connection.cursor() as cursor:
+                self._heartbeat.end_by(cursor)
         except Unavailable:
             log.warning("the database is away, another beat leads when the lease has lapsed")
         self._connection.close()
@@ -99,6 +104,10 @@ class Scheduler(DatabaseScheduler):  # type: ignore[misc]  # the library has no 
 
     def _tick(self) -> float:
         was_leading = self._leads.holds
+        if time.monotonic() >= self._said_at + RENEW_SECONDS:
+            self._said_at = time.monotonic()
+            with self._connection.cursor() as cursor:
+                self._heartbeat.beat_by(cursor)
         if not self._leads.hold():
             self._next, self._spread = [], []
             return FOLLOW_SECONDS

@@ -19,7 +19,9 @@ from typing import Final
 
 import psycopg
 
+from brokers import processes
 from brokers.errors import Unavailable
+from brokers.processes import Heartbeat
 from scheduling.connections import OwnConnection
 from scheduling.executors import registry, reports
 from scheduling.executors.definition import Figures
@@ -27,6 +29,7 @@ from scheduling.metrics import ExecutorTally
 
 log = logging.getLogger("waystation.executors")
 
+WORKER: Final = "task worker"
 EVERY_SECONDS: Final = 1.0
 RENEW_SECONDS: Final = 5.0
 JOIN_SECONDS: Final = 1.0
@@ -44,6 +47,9 @@ class Reporter:
         self._reported: list[Figures] = []
         self._reported_at: float | None = None
         self._is_away = False
+        self._heartbeat = Heartbeat(kind) if kind == WORKER else None
+        """Of a process that nobody else says of that it lives."""
+        self._said_at: float | None = None
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="waystation-executor-reports", daemon=True)
 
@@ -60,6 +66,9 @@ class Reporter:
         if self._reported_at is not None and not self._is_away and not self._thread.is_alive():
             with contextlib.suppress(Unavailable, psycopg.Error):
                 reports.remove(self._connection, self._process)
+        if self._heartbeat is not None and self._said_at is not None and not self._thread.is_alive():
+            with contextlib.suppress(Unavailable, psycopg.Error), self._connection.cursor() as cursor:
+                self._heartbeat.end_by(cursor)
         self._connection.close()
 
     def look(self) -> None:
@@ -82,8 +91,18 @@ class Reporter:
             return
         self._is_away, self._reported, self._reported_at = False, found, time.monotonic()
 
+    def say_alive(self) -> None:
+        """Says that a worker lives, where that is due."""
+        said_at = self._said_at
+        if self._heartbeat is None or (said_at is not None and time.monotonic() < said_at + processes.RENEW_SECONDS):
+            return
+        with contextlib.suppress(Unavailable, psycopg.Error), self._connection.cursor() as cursor:
+            self._heartbeat.beat_by(cursor)
+            self._said_at = time.monotonic()
+
     def _run(self) -> None:
         while not self._stop.wait(EVERY_SECONDS):
+            self.say_alive()
             self.look()
 
 

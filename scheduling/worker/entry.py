@@ -37,7 +37,7 @@ def _discover(**_: Any) -> None:
 
 @signals.worker_process_init.connect  # type: ignore[untyped-decorator]
 def _begin(**_: Any) -> None:
-    reporter.begin("task worker")
+    reporter.begin(reporter.WORKER)
 
 
 @signals.worker_process_shutdown.connect  # type: ignore[untyped-decorator]

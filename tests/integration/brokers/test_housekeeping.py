@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import time
 from collections.abc import Callable
@@ -200,10 +201,13 @@ def test_live_processes_are_counted_and_silent_ones_forgotten() -> None:
     for heartbeat in (first, second, first):
         heartbeat.beat()
     assert (processes.live("listener"), processes.live("web")) == (2, 0)
+    assert [(each.kind, each.pid) for each in processes.listed()] == [("listener", os.getpid())] * 2
     with connection.cursor() as cursor:
         cursor.execute("update brokers_process set beat_at = beat_at - interval '30 seconds'")
     first.beat()
     assert processes.live("listener") == 1
+    silent = sorted(each.silent_seconds for each in processes.listed())
+    assert silent[0] < processes.STALE_SECONDS < 30 <= silent[1]
     assert processes.purge() == 0
     with connection.cursor() as cursor:
         cursor.execute("update brokers_process set beat_at = beat_at - interval '31 seconds'")

@@ -143,3 +143,26 @@ def test_who_may_look(staff: Staff) -> None:
     user = client.session["_auth_user_id"]
     Grant.objects.create(user_id=user, operation="describe", resource_type="server", name="", match="literal")
     assert client.get("/admin/executors/").status_code == 200
+
+
+def test_processes_of_all_servers_are_listed_with_the_beat_that_leads(admin: Client) -> None:
+    rows = [("web", 1, 0), ("beat", 2, 1), ("beat", 3, 2), ("listener", 4, 12), ("task worker", 5, 31)]
+    with connection.cursor() as cursor:
+        for kind, pid, silent in rows:
+            cursor.execute(
+                "insert into brokers_process (id, kind, host, pid, beat_at)"
+                " values (%s, %s, 'app-7', %s, clock_timestamp() - make_interval(secs => %s))",
+                (uuid.uuid4(), kind, pid, silent),
+            )
+        cursor.execute(
+            "insert into shedlock (name, lock_until, locked_at, locked_by) values ('waystation:beat',"
+            " timezone('utc', clock_timestamp()) + interval '4 s', timezone('utc', clock_timestamp()), 'app-7:3:abc')"
+        )
+    living = admin.get("/admin/executors/").context["living"]
+    assert [(row.process.kind, row.process.pid, row.health.text, row.leads) for row in living] == [
+        ("beat", 2, "Healthy", False),
+        ("beat", 3, "Healthy", True),
+        ("listener", 4, "Late", False),
+        ("task worker", 5, "Lost", False),
+        ("web", 1, "Healthy", False),
+    ]

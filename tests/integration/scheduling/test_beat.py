@@ -17,6 +17,7 @@ from django.conf import settings
 from django_celery_beat.models import ClockedSchedule, CrontabSchedule, IntervalSchedule, PeriodicTask
 from kombu import pools
 
+from brokers import processes
 from scheduling import doorbell as ringing
 from scheduling import runs, scheduled
 from scheduling.beat import clock, leadership, mirror, scheduler, sweeping
@@ -70,6 +71,13 @@ def beat(monkeypatch: pytest.MonkeyPatch, database: Database, told: list[int]) -
     yield found
     found.close()
     signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+
+def test_a_beat_says_that_it_lives_until_it_ends(beat: Scheduler) -> None:
+    beat.tick()
+    assert [each.kind for each in processes.listed()] == ["beat"]
+    beat.close()
+    assert processes.listed() == []
 
 
 # -- clock and lead -------------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import uuid
 from collections.abc import Iterator
 from dataclasses import replace
@@ -121,6 +122,20 @@ def test_a_process_that_is_heard_of_no_more_is_gone_and_later_forgotten(
     another.look()
     another.stop()
     assert database.rows("select count(*) from scheduling_executorreport") == [(0,)]
+
+
+def test_a_worker_says_that_it_lives_until_it_ends(own: Reporter, monkeypatch: pytest.MonkeyPatch) -> None:
+    own.say_alive()
+    assert processes.listed() == [], "a web process says so itself"
+    worker = Reporter(reporter.WORKER)
+    with monkeypatch.context() as away:
+        away.setattr("scheduling.connections.conninfo", lambda: "host=/nowhere")
+        worker.say_alive()
+    worker.say_alive()
+    (listed,) = processes.listed()
+    assert (listed.kind, listed.pid) == ("task worker", os.getpid())
+    worker.stop()
+    assert processes.listed() == []
 
 
 def test_a_process_goes_on_unreported_while_the_database_is_away(
