@@ -14,7 +14,7 @@ where kind = %s::text and beat_at > clock_timestamp() - %s::float8 * interval '1
 select kind, host, pid, started_at, extract(epoch from clock_timestamp() - beat_at)::float8
 from brokers_process
 order by kind, host, pid, id
-limit %s
+limit %s::int
 
 -- name: purge  removes processes not heard of for long
 delete from brokers_process where beat_at < clock_timestamp() - %s::float8 * interval '1 second'
