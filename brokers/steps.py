@@ -12,7 +12,7 @@ from typing import Any, LiteralString, TypeVar
 import psycopg
 from django.db import transaction
 
-from brokers.database import acquire, sync_cursor
+from brokers.database import acquire, store_errors, sync_cursor
 
 Rows = list[tuple[Any, ...]]
 Statement = tuple[LiteralString, tuple[Any, ...] | Mapping[str, Any]]
@@ -41,8 +41,11 @@ async def arun(steps: Steps[T]) -> T:
 
 
 def atomically(steps: Steps[T]) -> T:
-    """`run` in one transaction, which is the caller's if one is open; what the rule raises rolls it back."""
-    with transaction.atomic():
+    """`run` in one transaction, which is the caller's if one is open; what the rule raises rolls it back.
+
+    Raises `Unavailable` also when the connection is lost in the commit, of which nobody knows then whether it happened.
+    """
+    with store_errors(), transaction.atomic():
         return run(steps)
 
 

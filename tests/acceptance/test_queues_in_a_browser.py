@@ -149,6 +149,7 @@ def test_from_a_route_to_a_message_that_is_moved_and_purged(open_context: Open, 
 
     press(page, "g", "q")
     page.get_by_label("Show").select_option("waiting")
+    page.wait_for_url("**waiting**")
     page.get_by_role("link", name="crew").click()
     expect(page.locator(".row-link")).to_have_count(21)
     press(page, "j", "Enter")

@@ -13,6 +13,7 @@ from django.db import connections, transaction
 from brokers import dead_letter_topics, dead_letters, failure_counts, topics
 from brokers.audit import Actor
 from brokers.database import conninfo
+from brokers.dead_letter_origins import tries_parameters
 from brokers.failure_counts import fold, forget_old_minutes
 from brokers.housekeeping import QUICK, SLOW
 from brokers.models import DeadLetter, FailureChange, FailureGroup, FailureMinute, ReplayChange, ReplayItem
@@ -331,6 +332,7 @@ def test_none_scans_a_table_that_grows(many: psycopg.Connection[Any]) -> None:
         "no_values": [True],
         "encodings": [1],
         "envelope": None,
+        **tries_parameters([]),
         "letter": newest,
         "item": item,
         "revision": 1,
