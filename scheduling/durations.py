@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from datetime import timedelta
+from functools import lru_cache
 from typing import Final
 
 from brokers.errors import shown
@@ -68,8 +69,9 @@ def milliseconds(value: str | int | timedelta) -> int:
     return whole
 
 
+@lru_cache(maxsize=1024)
 def _read(text: str) -> int:
-    """Nanoseconds of a text."""
+    """Nanoseconds of a text; those of locks are read at each use."""
     stripped = text.strip()
     sign = -1 if stripped.startswith("-") else 1
     bare = stripped[1:] if stripped[:1] in ("-", "+") else stripped

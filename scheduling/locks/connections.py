@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import atexit
 import os
-import queue
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import Any, Final
 
 import psycopg
@@ -29,23 +28,23 @@ OPTIONS: Final = "-c lock_timeout=2s -c statement_timeout=10s"
 
 
 class Stack:
-    """Idle connections, the last used on top."""
+    """Idle connections, the last used on top. Each step is one operation of a list, which threads cannot cut in two."""
 
     def __init__(self) -> None:
-        self._idle: queue.LifoQueue[Connection] = queue.LifoQueue(IDLE_KEPT)
+        self.idle: list[Connection] = []
 
     def take(self) -> Connection | None:
         """An idle connection, if there is one."""
-        with suppress(queue.Empty):
-            return self._idle.get_nowait()
-        return None
+        try:
+            return self.idle.pop()
+        except IndexError:
+            return None
 
     def give(self, connection: Connection) -> None:
-        """Keeps it, or closes it where enough are kept."""
-        try:
-            self._idle.put_nowait(connection)
-        except queue.Full:
-            connection.close()
+        """Keeps it, and closes another where enough are kept."""
+        self.idle.append(connection)
+        if len(self.idle) > IDLE_KEPT and (superfluous := self.take()) is not None:
+            superfluous.close()
 
     def close(self) -> None:
         """Closes all that are idle now."""
@@ -55,7 +54,7 @@ class Stack:
     def disown(self) -> None:
         """Frees what a fork has copied, without a word to the server: the sessions are the parent's."""
         nowhere = os.open(os.devnull, os.O_RDWR)
-        for connection in self._idle.queue:  # no other thread is there now, and one may have left the queue locked
+        for connection in self.idle:
             if not connection.closed:
                 os.dup2(nowhere, connection.fileno())
                 connection.close()

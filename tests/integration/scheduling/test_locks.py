@@ -530,4 +530,4 @@ def test_no_more_connections_are_kept_than_needed(name: str) -> None:
 
     with ThreadPoolExecutor(12) as pool:
         list(pool.map(cycle, range(12)))
-    assert connections._stack._idle.qsize() <= connections.IDLE_KEPT
+    assert len(connections._stack.idle) <= connections.IDLE_KEPT
