@@ -39,14 +39,6 @@ YEARLY = "0 0 0 1 1 *"
 
 
 @pytest.fixture
-def database() -> Iterator[Database]:
-    found = Database()
-    found.do("delete from shedlock where name = %s", store.BEAT_LOCK)
-    yield found
-    found.own.close()
-
-
-@pytest.fixture
 def told(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The runs that workers were told of, instead of telling them."""
     found: list[int] = []

@@ -31,13 +31,6 @@ def _own_registry(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 @pytest.fixture
-def database() -> Iterator[Database]:
-    found = Database()
-    yield found
-    found.own.close()
-
-
-@pytest.fixture
 def own() -> Iterator[Reporter]:
     """That of this process, which looks when it is told to."""
     found = Reporter("web")

@@ -22,7 +22,6 @@ from brokers.errors import Unavailable
 from scheduling import runs, scheduled
 from scheduling.beat.leadership import Leadership
 from scheduling.connections import OwnConnection
-from scheduling.tasks import store
 from scheduling.worker import keeper
 from scheduling.worker.performing import Performer
 from tests.integration.scheduling.ticking import Database, declaring
@@ -31,22 +30,6 @@ from tests.integration.scheduling.worker import LEASE_SECONDS
 pytestmark = pytest.mark.django_db(transaction=True)
 
 ROOT = Path(__file__).resolve().parents[3]
-
-
-@pytest.fixture
-def database() -> Iterator[Database]:
-    found = Database()
-    found.do("delete from shedlock where name = %s", store.BEAT_LOCK)
-    yield found
-    found.own.close()
-
-
-@pytest.fixture
-def leads(database: Database) -> Iterator[Leadership]:
-    leadership = Leadership()
-    assert leadership.hold()
-    yield leadership
-    leadership.resign()
 
 
 @pytest.fixture

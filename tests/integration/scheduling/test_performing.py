@@ -20,22 +20,6 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 
 @pytest.fixture
-def database() -> Iterator[Database]:
-    found = Database()
-    found.do("delete from shedlock where name = %s", store.BEAT_LOCK)
-    yield found
-    found.own.close()
-
-
-@pytest.fixture
-def leads(database: Database) -> Iterator[Leadership]:
-    leadership = Leadership()
-    assert leadership.hold()
-    yield leadership
-    leadership.resign()
-
-
-@pytest.fixture
 def performer() -> Iterator[Performer]:
     found = Performer()
     yield found

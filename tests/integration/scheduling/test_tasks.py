@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
@@ -23,23 +22,6 @@ from tests.integration.scheduling.ticking import Database, declaring
 pytestmark = pytest.mark.django_db(transaction=True)
 
 ADMIN = Actor("admin", "console")
-
-
-@pytest.fixture
-def database() -> Iterator[Database]:
-    found = Database()
-    yield found
-    found.own.close()
-
-
-@pytest.fixture
-def leads(database: Database) -> Iterator[Leadership]:
-    """A beat that leads."""
-    database.do("delete from shedlock where name = %s", store.BEAT_LOCK)
-    leadership = Leadership()
-    assert leadership.hold()
-    yield leadership
-    leadership.resign()
 
 
 def work() -> None:
